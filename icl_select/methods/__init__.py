@@ -1,0 +1,114 @@
+"""Selection methods, one file each, and :func:`select`, the public edge that all of them share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from icl_select._validation import check_budget, check_embeddings, check_given, check_rng, unit_rows
+from icl_select.errors import FeedbackError, IclSelectError
+from icl_select.registry import Spec, resolve
+from icl_select.types import Feedback, Selection
+
+__all__ = ["select"]
+
+
+def select(
+    method: str | Spec | Callable[..., Selection],
+    x: Any,
+    budget: int,
+    *,
+    given: Iterable[int] = (),
+    seed: int = 0,
+    feedback: Feedback | None = None,
+) -> Selection:
+    """Say which `budget` pool rows to label next.
+
+    Parameters
+    ----------
+    method : str or Spec or callable
+        Registered name with parameters, such as ``"max_herding(bandwidth=0.8)"``, or a function
+        ``f(x, budget, *, given, rng) -> Selection``.
+    x : array-like of shape (n, d), float32 or float64
+        Embeddings, one row per pool example. Rows are brought to unit norm once, in a copy; they are never
+        centred here (that is a switch of :func:`icl_select.embed`).
+    budget : int
+        Number of new rows to pick, ``1 <= budget <= n - len(given)``.
+    given : iterable of int, default=()
+        Pool indices already labelled. They count as covered and are never returned.
+    seed : int, default=0
+        Seeds the one generator that the method may use. Deterministic methods ignore it.
+    feedback : callable, optional
+        ``feedback(labelled) -> (n,)``: how unsure the model is of every pool row when prompted with the rows
+        `labelled` so far; larger is less confident. Only for methods that ask the model.
+
+    Returns
+    -------
+    Selection
+        Exactly `budget` unique pool indices in pick order, with the gain of each pick.
+
+    Raises
+    ------
+    EmbeddingError, BudgetError, GivenError
+        If the arguments cannot be served; see :mod:`icl_select.errors`.
+    UnknownNameError, ParameterError
+        If the method or one of its parameters is not known, or a parameter is out of range.
+    FeedbackError
+        If `feedback` is missing for a method that asks the model, or passed to one that does not.
+
+    Notes
+    -----
+    Time and memory are the method's own, plus one normalised copy of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> angle = np.radians([0, 10, 90, 100, 200])
+    >>> x = np.column_stack([np.cos(angle), np.sin(angle)])
+    >>> select("max_herding", x, budget=3).indices.tolist()
+    [2, 0, 4]
+    """
+    rows = check_embeddings(x)
+    labelled = check_given(given, len(rows))
+    budget = check_budget(budget, len(rows), len(labelled))
+    rng = check_rng(seed)
+    name, function = _callable(method)
+    options: dict[str, Any] = {"given": labelled, "rng": rng}
+    if feedback is not None:
+        if not _takes_feedback(function):
+            raise FeedbackError(f"feedback was passed, but {name} does not ask the model. Leave feedback out.")
+        options["feedback"] = feedback
+    picked = function(unit_rows(rows), budget, **options)
+    _check_contract(picked, budget, labelled.tolist(), len(rows), name)
+    return replace(picked, method=name, seed=seed)
+
+
+def _callable(method: str | Spec | Callable[..., Selection]) -> tuple[str, Callable[..., Selection]]:
+    if isinstance(method, (str, Spec)):
+        spec, function = resolve(method)
+        return str(spec), functools.partial(function, **spec.params)
+    return getattr(method, "__name__", type(method).__name__), method
+
+
+def _takes_feedback(function: Callable[..., Selection]) -> bool:
+    parameters = inspect.signature(function).parameters
+    return "feedback" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_contract(picked: Selection, budget: int, given: list[int], n: int, name: str) -> None:
+    """Hold third-party methods to the contract: a wrong selection costs somebody's labels."""
+    if not isinstance(picked, Selection):
+        raise IclSelectError(
+            f"method {name} returned {type(picked).__name__}, not a Selection. It breaks the contract."
+        )
+    indices = picked.indices.tolist()
+    if len(indices) != budget or len(picked.gains) != budget or len(set(indices)) != budget:
+        raise IclSelectError(
+            f"method {name} returned {len(indices)} rows ({len(set(indices))} distinct) and {len(picked.gains)} gains "
+            f"for budget={budget}. It breaks the contract of exactly budget unique rows."
+        )
+    if not all(0 <= i < n for i in indices) or set(indices) & set(given):
+        raise IclSelectError(f"method {name} returned rows outside the pool or already given. It breaks the contract.")

@@ -1,0 +1,147 @@
+"""Names with parameters, and what they stand for.
+
+A method is written ``max_herding(bandwidth=0.8)`` everywhere: in Python, YAML, on the command line, over
+HTTP and as a column of a table. The name parses and prints, holds numbers and strings only, and is never
+evaluated. Other packages add methods through the entry-point group ``icl_select.methods``.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from icl_select._fingerprint import fingerprint
+from icl_select.errors import ParameterError, UnknownNameError, suggest
+
+__all__ = ["ENTRY_POINTS", "Spec", "method_names", "own_parameters", "parse", "resolve"]
+
+ENTRY_POINTS = "icl_select.methods"
+
+_BUILTIN = {
+    "ideal": "icl_select.methods.ideal:ideal",
+    "max_herding": "icl_select.methods.max_herding:max_herding",
+    "random": "icl_select.methods.random:random",
+    "sub_sa": "icl_select.methods.sub_sa:sub_sa",
+    "vote_k": "icl_select.methods.vote_k:vote_k",
+}
+
+# The shared signature; everything else a method takes is its own parameter.
+_SHARED = ("x", "budget", "given", "rng", "feedback")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A registered name with its parameters; ``str(spec)`` parses back to an equal spec."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{key}={value!r}" for key, value in sorted(self.params.items()))
+        return f"{self.name}({inner})" if inner else self.name
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def slug(self) -> str:
+        """A file name: readable, safe on every system, different for different specs."""
+        text = str(self)
+        safe = re.sub(r"[^A-Za-z0-9_.=-]+", "-", text).strip("-")
+        return safe if safe == text else f"{safe[:80]}-{fingerprint(text, length=8)}"
+
+
+def parse(text: str) -> Spec:
+    """Read ``name`` or ``name(key=value, ...)``; values are numbers, strings, booleans, None, or lists of them.
+
+    Raises
+    ------
+    ParameterError
+        If the text is not of that form. Nothing is looked up: see :func:`resolve`.
+
+    Examples
+    --------
+    >>> parse("max_herding(bandwidth=0.8)")
+    Spec(name='max_herding', params={'bandwidth': 0.8})
+    >>> str(parse("vote_k( stage = 'graph', k=50 )"))
+    "vote_k(k=50, stage='graph')"
+    """
+    problem = ParameterError(
+        f"cannot read {text!r} as a method. Write name or name(key=value, ...) with numbers and quoted strings, "
+        "such as max_herding(bandwidth=0.8)."
+    )
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+        raise problem from exc
+    if isinstance(node, ast.Name):
+        return Spec(node.id)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+        raise problem
+    params: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in params:
+            raise problem
+        try:
+            params[keyword.arg] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, RecursionError, MemoryError) as exc:
+            raise problem from exc
+        if not _plain(params[keyword.arg]):
+            raise problem
+    return Spec(node.func.id, params)
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_plain(item) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
+
+
+@functools.cache
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def method_names() -> list[str]:
+    """Every registered method, ours and those of installed packages, sorted."""
+    return sorted({**_plugins(), **_BUILTIN})
+
+
+def own_parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a method beyond the shared signature."""
+    return {name: parameter for name, parameter in inspect.signature(method).parameters.items() if name not in _SHARED}
+
+
+def resolve(method: str | Spec) -> tuple[Spec, Callable[..., Any]]:
+    """Return the spec and the function of a method name; parameters are checked by name.
+
+    Our own names cannot be taken over by a plug-in.
+
+    Raises
+    ------
+    UnknownNameError
+        For an unknown method or parameter; the nearest known name is suggested.
+    """
+    spec = parse(method) if isinstance(method, str) else method
+    target = _BUILTIN.get(spec.name) or _plugins().get(spec.name)
+    if target is None:
+        raise UnknownNameError(f"unknown method {spec.name!r}.{suggest(spec.name, method_names())}")
+    module, _, attribute = target.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    known = own_parameters(function)
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        for name in spec.params:
+            if name not in known:
+                hint = suggest(name, known) or " It takes none."
+                raise UnknownNameError(f"method {spec.name!r} has no parameter {name!r}.{hint}")
+    return spec, function
