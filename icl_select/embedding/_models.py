@@ -1,0 +1,161 @@
+"""What the encoders that need torch share: finding a model, naming it without a path, batching by length."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icl_select._optional import require
+from icl_select.errors import ModelError, ParameterError, suggest
+from icl_select.types import IntArray
+
+__all__ = ["DTYPES", "Source", "check_dtype", "failures", "find_source", "length_batches", "pick_device", "set_threads"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that is pinned: `revision` is a commit of the hub or a hash of the folder's content.
+
+    `name` and `revision` hold no path, so they are the same on every machine; `location` is what is loaded.
+    """
+
+    name: str
+    revision: str
+    location: str
+    local: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision[:12]}"
+
+
+def find_source(model: str, revision: str | None) -> Source:
+    """Pin a model: a folder by its content, a hub id by the commit that `revision` names now.
+
+    A full commit hash is taken as it is; a branch, a tag or nothing is looked up, on the hub or, offline, in the
+    local hub cache.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ParameterError(
+                f"revision={revision!r} was given with the folder {model}, which has only its content. Leave it out."
+            )
+        return Source(folder.resolve().name, _content_hash(folder), str(folder), local=True)
+    if model.startswith((".", "~", "/")) or not _HUB_ID.fullmatch(model):
+        raise ModelError(
+            f"no folder {model} to load a model from, and it is no hub id either. Pass the path of a model folder, "
+            "a hub id such as 'sentence-transformers/all-mpnet-base-v2', or 'minilm'."
+        )
+    commit = revision if revision and _COMMIT.fullmatch(revision) else _look_up(model, revision)
+    return Source(model, commit, model, local=False)
+
+
+def _look_up(model: str, revision: str | None) -> str:
+    hub = require("huggingface_hub", extra="models", purpose=f"the model {model}")
+    errors = require("huggingface_hub.errors", extra="models", purpose=f"the model {model}")
+    with failures(model, revision):
+        try:
+            found = hub.hf_hub_download(model, "config.json", revision=revision)
+        except errors.EntryNotFoundError:
+            found = hub.hf_hub_download(model, "modules.json", revision=revision)
+    # .../snapshots/<commit>/config.json
+    return Path(found).parent.name
+
+
+@contextlib.contextmanager
+def failures(name: str, revision: str | None, *, local: bool = False) -> Iterator[None]:
+    """Turn what the loaders raise into a ModelError that says what to do."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except _load_errors() as exc:
+        reason = str(exc).strip().splitlines() or [type(exc).__name__]
+        if local:
+            way = "Check that the folder holds a complete model (config.json, weights, tokenizer)."
+        else:
+            pin = f" --revision {revision}" if revision else ""
+            way = (
+                f"Check the name, or download it where there is a network: hf download {name}{pin}. Then set HF_HOME "
+                "to that cache, or pass the path of the folder. The encoder 'minilm' needs no hub."
+            )
+        raise ModelError(f"cannot load the model {name}: {reason[0].rstrip('.')}. {way}") from exc
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What loading a damaged, foreign or missing model is known to raise."""
+    hub = require("huggingface_hub.errors", extra="models", purpose="loading a model")
+    weights = require("safetensors", extra="models", purpose="loading a model")
+    builtin = (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, AttributeError)
+    return (*builtin, hub.StrictDataclassError, weights.SafetensorError)
+
+
+def _content_hash(folder: Path) -> str:
+    """Hash names and bytes of every file that can change vectors; hidden files and Markdown cannot."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
+        relative = path.relative_to(folder)
+        if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in relative.parts):
+            stat = path.stat()
+            digest.update(f"{relative.as_posix()}\0{file_hash(str(path), stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def file_hash(path: str, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a file, read once per process unless its size or time changes."""
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise ModelError(f"cannot read {path} ({exc.strerror}). Check the model folder and its permissions.") from exc
+
+
+def check_dtype(dtype: str) -> str:
+    """Return `dtype` if models can run in it."""
+    if dtype not in DTYPES:
+        raise ParameterError(f"dtype={dtype!r} is not one a model runs in.{suggest(str(dtype), DTYPES)}")
+    return dtype
+
+
+def pick_device(torch: Any, device: str | None) -> str:
+    """Return the device asked for, or the best there is; an accelerator that is missing is an error."""
+    if device is None:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as exc:
+        raise ParameterError(f"device={device!r} is no device that torch knows. Pass 'cpu', 'cuda' or 'mps'.") from exc
+    missing = (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ModelError(f"device={device!r} was asked for, but torch finds none here. Pass device='cpu', or leave it.")
+    return device
+
+
+def set_threads(torch: Any, threads: int | None) -> None:
+    """Set torch's threads for this process if asked; else torch keeps its default (OMP_NUM_THREADS)."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[IntArray]:
+    """Split rows into batches of similar length, longest first, so that padding is small and memory peaks early."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").astype(np.int64)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,280 @@
+"""From texts to a matrix: every text once, out of the cache where it can be, centred if asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from icl_select._fingerprint import fingerprint, fingerprint_array
+from icl_select.embedding._progress import progress_bar
+from icl_select.embedding.cache import VectorCache, default_cache_folder
+from icl_select.embedding.encoder import Encoded, Encoder, Vectors, check_texts
+from icl_select.embedding.load import load_encoder
+from icl_select.errors import DataError, EmbeddingError
+from icl_select.types import BoolArray
+
+__all__ = ["Embeddings", "embed", "pool_mean"]
+
+log = logging.getLogger(__name__)
+
+CacheChoice = str | Path | bool | None
+
+
+@runtime_checkable
+class _Texts(Protocol):
+    """What a pool looks like from here."""
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of a pool, with what is needed to put queries into the same space.
+
+    Works as an array: ``np.asarray(e)``, ``len(e)``, ``e.shape``, ``e[i]``.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n, d), float32
+        One row per text; `shift` subtracted if there is one; not brought to unit norm.
+    encoder : Encoder
+        What encoded them.
+    truncated : ndarray of shape (n,), bool
+        Texts that were longer than the encoder reads.
+    shift : ndarray of shape (d,), float64, or None
+        What was subtracted from every row, and is from every query.
+    """
+
+    vectors: Vectors
+    encoder: Encoder
+    truncated: BoolArray
+    shift: npt.NDArray[np.float64] | None = None
+    cache: CacheChoice = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("vectors", "truncated", "shift"):
+            array = getattr(self, name)
+            if array is not None:
+                view = array.view()
+                view.setflags(write=False)
+                object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, item: Any) -> Any:
+        return self.vectors[item]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of texts and length of a vector."""
+        n, d = self.vectors.shape
+        return n, d
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the vectors, of the encoder and of the shift."""
+        shift = None if self.shift is None else fingerprint_array(self.shift)
+        return fingerprint(self.encoder.fingerprint, fingerprint_array(self.vectors), shift)
+
+    def queries(self, texts: Any, progress: bool = False) -> Vectors:
+        """Encode query texts into the same space: same encoder, same cache, same shift; shape (q, d)."""
+        items, ids = _items(texts)
+        if not items:
+            return np.empty((0, self.shape[1]), dtype=np.float32)
+        vectors = _encode(check_texts(items, ids), self.encoder, self.cache, progress).vectors
+        if vectors.shape[1] != self.shape[1]:
+            raise EmbeddingError(
+                f"the encoder {self.encoder.name} gave queries of dimension {vectors.shape[1]} for a pool of dimension "
+                f"{self.shape[1]}. Embed the pool again with the same encoder."
+            )
+        return vectors if self.shift is None else _shifted(vectors, self.shift)
+
+    def centred(self) -> Embeddings:
+        """Return the same texts with their mean subtracted from every row and, later, from every query."""
+        return self.subset(np.arange(len(self)), centre=True)
+
+    def subset(self, indices: Any, *, centre: bool = False) -> Embeddings:
+        """Return some of the rows, in the order of `indices`.
+
+        With `centre`, the mean of these rows becomes the new origin, for them and for queries; without, the
+        origin stays where it is.
+        """
+        vectors, shift = self.vectors[indices], self.shift
+        if centre:
+            mean = pool_mean(vectors)
+            vectors, shift = _shifted(vectors, mean), mean if shift is None else shift + mean
+        return Embeddings(vectors, self.encoder, self.truncated[indices], shift, self.cache)
+
+
+def pool_mean(vectors: Any) -> npt.NDArray[np.float64]:
+    """Mean over the rows, accumulated in float64: the shift that centres a pool and its queries."""
+    array = np.asarray(vectors)
+    if array.ndim != 2 or not len(array):
+        raise EmbeddingError(
+            f"the mean of an array of shape {array.shape} was asked for. Pass an (n, d) array, n >= 1."
+        )
+    mean: npt.NDArray[np.float64] = array.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def embed(
+    texts: Any,
+    encoder: str | Encoder = "minilm",
+    *,
+    centre: bool = False,
+    cache: CacheChoice = None,
+    progress: bool = True,
+) -> Embeddings:
+    """Turn the texts of a pool into vectors.
+
+    Parameters
+    ----------
+    texts : Pool or sequence of str
+        What to embed: a pool gives its texts. Equal texts are encoded once.
+    encoder : str or Encoder, default="minilm"
+        An encoder, or a name that :func:`load_encoder` reads: ``"minilm"``, ``"hash"``, a hub id with or without
+        ``@revision``, the path of a model folder.
+    centre : bool, default=False
+        Subtract the mean of the pool from every row. :meth:`Embeddings.queries` subtracts the same.
+    cache : path or False, optional
+        Folder of the on-disk cache; by default ``$ICS_CACHE_DIR``, else ``$XDG_CACHE_HOME/icl-select``, else
+        ``~/.cache/icl-select``. False keeps nothing. Finished work is stored every two batches, so that an
+        interrupted run goes on from there.
+    progress : bool, default=True
+        Show a bar on stderr while texts are being encoded.
+
+    Returns
+    -------
+    Embeddings
+        ``vectors`` of shape (n, d) float32, one row per text, in order.
+
+    Raises
+    ------
+    DataError
+        If there are no texts, or one is empty or no string.
+    EmbeddingError
+        If the encoder returns NaN or infinity, or vectors of changing dimension.
+    ModelError
+        If the model cannot be found, loaded or run.
+    StoreError
+        If the cache cannot be read or written.
+
+    Examples
+    --------
+    >>> x = embed(["the app crashes", "my card was declined"], "hash(dim=64)", cache=False, progress=False)
+    >>> x.shape
+    (2, 64)
+    >>> x.queries(["the app crashed again"]).shape
+    (1, 64)
+    """
+    items, ids = _items(texts)
+    if not items:
+        raise DataError("there are no texts to embed: the pool is empty. Pass at least one text.")
+    chosen = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    encoded = _encode(check_texts(items, ids), chosen, cache, progress)
+    cut = int(encoded.truncated.sum())
+    if cut:
+        log.warning("%d of %d texts are longer than %s reads; their ends do not count", cut, len(items), chosen.name)
+    whole = Embeddings(encoded.vectors, chosen, encoded.truncated, None, cache)
+    return whole.centred() if centre else whole
+
+
+def _items(texts: Any) -> tuple[Any, Sequence[str] | None]:
+    if isinstance(texts, _Texts):
+        return list(texts.texts), texts.ids
+    return (texts if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__") else list(texts)), None
+
+
+def _shifted(vectors: Vectors, shift: npt.NDArray[np.float64]) -> Vectors:
+    return (vectors - shift).astype(np.float32)
+
+
+def _encode(texts: list[str], encoder: Encoder, cache: CacheChoice, progress: bool) -> Encoded:
+    """Encode each distinct text once, out of the cache where it can be."""
+    position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    unique = list(position)
+    store = None if cache is False else VectorCache(_folder(cache), encoder)
+    vectors, truncated, missing = _stored(unique, store)
+    if missing:
+        vectors = _encode_missing(unique, missing, vectors, truncated, encoder, store, progress)
+    rows = np.array([position[text] for text in texts], dtype=np.int64)
+    return Encoded(vectors[rows], truncated[rows])
+
+
+def _folder(cache: CacheChoice) -> Path:
+    return default_cache_folder() if cache is None or isinstance(cache, bool) else Path(cache).expanduser()
+
+
+def _stored(unique: list[str], store: VectorCache | None) -> tuple[Vectors, BoolArray, list[int]]:
+    """What the cache has, in the rows of the whole, and the rows that are missing."""
+    truncated = np.zeros(len(unique), dtype=bool)
+    if store is None:
+        return np.empty((len(unique), 0), dtype=np.float32), truncated, list(range(len(unique)))
+    rows, found = store.get(unique)
+    vectors = np.empty((len(unique), found.vectors.shape[1]), dtype=np.float32)
+    vectors[rows], truncated[rows] = found.vectors, found.truncated
+    present = np.zeros(len(unique), dtype=bool)
+    present[rows] = True
+    missing = np.flatnonzero(~present).tolist()
+    if missing:
+        store.prepare()
+    return vectors, truncated, missing
+
+
+def _encode_missing(
+    unique: list[str],
+    missing: list[int],
+    vectors: Vectors,
+    truncated: BoolArray,
+    encoder: Encoder,
+    store: VectorCache | None,
+    progress: bool,
+) -> Vectors:
+    """Fill the missing rows, longest texts first, storing every two batches as they finish."""
+    order = sorted(missing, key=lambda row: -len(unique[row]))
+    step = 2 * int(getattr(encoder, "batch_size", 32))
+    load = getattr(encoder, "load", None)
+    if load is not None:
+        load()
+    with progress_bar(len(order), encoder.name, progress) as bar:
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            some = [unique[row] for row in rows]
+            encoded = encoder.encode(some)
+            _check_encoded(encoded, some, vectors.shape[1], encoder)
+            if store is not None:
+                store.put(some, encoded)
+            if not vectors.shape[1]:
+                vectors = np.empty((len(unique), encoded.vectors.shape[1]), dtype=np.float32)
+            vectors[rows], truncated[rows] = encoded.vectors, encoded.truncated
+            bar.update(len(rows))
+    return vectors
+
+
+def _check_encoded(encoded: Encoded, texts: list[str], dim: int, encoder: Encoder) -> None:
+    shape = encoded.vectors.shape
+    if len(shape) != 2 or shape[0] != len(texts) or not shape[1] or (dim and shape[1] != dim):
+        wanted = f"({len(texts)}, {dim or 'd'})"
+        raise EmbeddingError(f"the encoder {encoder.name} returned shape {shape}, not {wanted}. Repair the encoder.")
+    finite = np.isfinite(encoded.vectors).all(axis=1)
+    if not finite.all():
+        text = texts[int(np.argmin(finite))]
+        start = text if len(text) <= 60 else f"{text[:57]}..."
+        raise EmbeddingError(
+            f"the encoder {encoder.name} returned NaN or infinity for the text {start!r}. Use dtype='float32' (float16 "
+            "overflows in many models), or leave that text out."
+        )
