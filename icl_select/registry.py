@@ -34,7 +34,7 @@ _BUILTIN = {
 }
 
 # The shared signature; everything else a method takes is its own parameter.
-_SHARED = ("x", "budget", "given", "rng", "feedback")
+_SHARED = ("x", "budget", "given", "rng", "feedback", "raw")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def select(
     ----------
     method : str or Spec or callable
         Registered name with parameters, such as ``"max_herding(bandwidth=0.8)"``, or a function
-        ``f(x, budget, *, given, rng) -> Selection``.
+        ``f(x, budget, *, given, rng) -> Selection`` on unit rows. A function with a parameter ``raw`` also
+        gets the rows as they came (methods that replay published rounding need them).
     x : array-like of shape (n, d), float32 or float64
         Embeddings, one row per pool example. Rows are brought to unit norm once, in a copy; they are never
         centred here (that is a switch of :func:`icl_select.embed`).
@@ -81,6 +82,8 @@ def select(
         if not _takes_feedback(function):
             raise FeedbackError(f"feedback was passed, but {name} does not ask the model. Leave feedback out.")
         options["feedback"] = feedback
+    if "raw" in inspect.signature(function).parameters:
+        options["raw"] = rows
     picked = function(unit_rows(rows), budget, **options)
     _check_contract(picked, budget, labelled.tolist(), len(rows), name)
     return replace(picked, method=name, seed=seed)
