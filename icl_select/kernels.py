@@ -47,10 +47,8 @@ class Kernel:
 
     Raises
     ------
-    UnknownNameError
-        If no kernel has that name.
     ParameterError
-        If the bandwidth is not a finite number above 0.
+        If no kernel has that name, or the bandwidth is not a finite number above 0.
 
     Examples
     --------
@@ -163,4 +161,5 @@ def smallest_distance(x: FloatArray, rows: IntArray) -> float:
 def _distances(cosines: FloatArray) -> FloatArray:
     gap = 1.0 - cosines
     gap[gap < _RESOLUTION] = 0.0
-    return np.sqrt(2.0 * gap)
+    gap *= 2.0
+    return np.sqrt(gap, out=gap)

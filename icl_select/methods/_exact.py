@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from icl_select.errors import ParameterError
 from icl_select.kernels import Kernel, kernel_value
 from icl_select.methods._screen import FULL
 from icl_select.types import FloatArray, IntArray
 
-__all__ = ["Points", "State", "cover", "exact_gain", "from_grid", "make_points", "start", "to_grid"]
+__all__ = ["Points", "State", "cover", "exact_gain", "from_grid", "make_points", "start_state", "to_grid"]
 
 # Weights are bounded from above in steps of 1/256 of the largest weight.
 _WEIGHT_STEPS = 256
@@ -65,7 +64,7 @@ def make_points(x: FloatArray, kernel: Kernel, weights: FloatArray | None) -> tu
     return Points(x, inverse, weight, float(1 << bits), kernel.code, kernel.bandwidth), scale
 
 
-def start(n: int, points: Points, given: IntArray, *, weighted: bool) -> State:
+def start_state(n: int, points: Points, given: IntArray, *, weighted: bool) -> State:
     bits = int(points.grid).bit_length() - 1
     used = points.weight > 0
     steps = _WEIGHT_STEPS if weighted else 1
@@ -113,13 +112,13 @@ def _inverse_norms(x: Any, out: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _value(points: Any, i: int, j: int) -> int:
+def _value(points: Any, i: int, j: int) -> Any:
     cosine = _dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
     return np.int64(np.rint(kernel_value(cosine, points.code, points.bandwidth) * points.grid))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def exact_gain(points: Any, state: Any, candidate: int, row: Any) -> int:
+def exact_gain(points: Any, state: Any, candidate: int, row: Any) -> Any:
     total = np.int64(0)
     for i in range(row.size):
         if row[i] > state.low[i]:
@@ -149,7 +148,7 @@ def cover(points: Any, state: Any, pick: int, row: Any, changed: Any, before: An
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def to_grid(screened: int, state: Any) -> int:
+def to_grid(screened: int, state: Any) -> Any:
     """The largest exact gain that a screened gain allows."""
     if screened == 0:
         return 0
@@ -158,7 +157,7 @@ def to_grid(screened: int, state: Any) -> int:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def from_grid(gain: int, state: Any) -> int:
+def from_grid(gain: int, state: Any) -> Any:
     """The smallest screened gain that allows an exact gain."""
     mask = (np.int64(1) << state.bits) - 1
     return (gain >> state.bits) * state.per_one + (((gain & mask) * state.per_one + mask) >> state.bits)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icl_select.kernels import Kernel
-from icl_select.methods._exact import Points, State, cover, exact_gain, from_grid, make_points, start, to_grid
+from icl_select.methods._exact import Points, State, cover, exact_gain, from_grid, make_points, start_state, to_grid
 from icl_select.methods._screen import Screen, add_rises
 from icl_select.types import FloatArray, IntArray
 
@@ -51,7 +51,7 @@ class Cover:
     """
 
     indices: IntArray
-    gains: npt.NDArray[np.float64]
+    gains: FloatArray
     total: float
     evaluations: int
 
@@ -89,7 +89,7 @@ def facility_location(
         Gains are exact to ``2^-46`` per row without weights, ``2^-38`` with.
     """
     points, scale = make_points(x, kernel, weights)
-    state = start(len(x), points, given, weighted=weights is not None)
+    state = start_state(len(x), points, given, weighted=weights is not None)
     screen = Screen(x, points.inverse, kernel)
     indices = np.empty(budget, dtype=np.int64)
     gains = np.empty(budget, dtype=np.int64)
@@ -115,11 +115,12 @@ def _buffers(n: int) -> tuple[IntArray, npt.NDArray[np.int32]]:
 def _column_sums(matrix: Any, low: Any, units: Any, screened: Any) -> None:
     n = screened.size
     for start in range(0, n, _CHUNK):
-        stop = min(n, start + _CHUNK)
+        part = screened[start : start + _CHUNK]
         for i in range(n):
+            row = matrix[i, start : start + _CHUNK]
             base, unit = low[i], units[i]
-            for c in range(start, stop):
-                screened[c] += unit * max(np.int32(matrix[i, c]) - base, np.int32(0))
+            for c in range(part.size):
+                part[c] += unit * (max(np.int32(row[c]), base) - base)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -127,12 +128,12 @@ def _subtract(matrix: Any, state: Any, changed: Any, before: Any, screened: Any)
     """Take from every candidate what the rise of the changed rows' coverage took from it."""
     n = screened.size
     for start in range(0, n, _CHUNK):
-        stop = min(n, start + _CHUNK)
+        part = screened[start : start + _CHUNK]
         for t in range(changed.size):
-            i = changed[t]
-            old, new, unit = before[t], state.low[i], state.units[i]
-            for c in range(start, stop):
-                screened[c] -= unit * (min(max(np.int32(matrix[i, c]), old), new) - old)
+            row = matrix[changed[t], start : start + _CHUNK]
+            old, new, unit = before[t], state.low[changed[t]], state.units[changed[t]]
+            for c in range(part.size):
+                part[c] -= unit * (min(max(np.int32(row[c]), old), new) - old)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
