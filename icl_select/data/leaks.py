@@ -84,7 +84,8 @@ class LeakReport:
         verb = "stands" if len(self.leaks) == 1 else "stand"
         return (
             f"Leaks: {len(self.leaks):,} of the {self.n_queries:,} queries {verb} in the pool of {self.n_pool:,} "
-            f"({found}), for example query {first.query_id!r} as {first.pool_id!r}. Report scores with and without them."
+            f"({found}), for example query {first.query_id!r} as {first.pool_id!r}. Report scores with and "
+            "without them."
         )
 
 
@@ -135,12 +136,12 @@ def leaks(
         form.setdefault(normalise(example.text), row)
     found = []
     for position, query in enumerate(queries):
-        kind, row = _match(query.text, exact, form)
-        if row is None and similar is not None:
-            kind, row = "near", similar.near(position)
-        if row is not None:
-            value = None if similar is None else similar.value(position, row)
-            found.append(Leak(query.id, pool[row].id, kind, value))
+        kind, match = _match(query.text, exact, form)
+        if match is None and similar is not None:
+            kind, match = "near", similar.near(position)
+        if match is not None:
+            value = None if similar is None else similar.value(position, match)
+            found.append(Leak(query.id, pool[match].id, kind, value))
     return LeakReport(len(queries), len(pool), threshold, tuple(found), similar is not None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from typing import Any, Self, Unpack, overload
 import numpy as np
 
 from icl_select._files import atomic_write
+from icl_select.data._records import check_example, check_label, dump, to_record
 from icl_select.data.hub import is_hub_id, read_hub
 from icl_select.data.readers import Table, existing, plain, read_csv, read_jsonl, read_parquet, read_table
-from icl_select.data.rows import LabelWords, RowOptions, RowSpec, build, check_text
+from icl_select.data.rows import LabelWords, RowOptions, RowSpec, build
 from icl_select.errors import DataError, LabelError, ParameterError, UnknownNameError, suggest
 from icl_select.types import Example, IntArray
 
@@ -71,7 +71,7 @@ class Pool(Sequence[Example]):
     def __init__(self, examples: Iterable[Example], *, source: str = "") -> None:
         checked = list(examples)
         for position, example in enumerate(checked):
-            _check_example(f"example {position}", example)
+            check_example(f"example {position}", example)
         self._setup(checked, source, 0)
 
     def _setup(self, examples: list[Example], source: str, skipped: int) -> Self:
@@ -247,7 +247,7 @@ class Pool(Sequence[Example]):
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for example in self._examples:
-                digest.update(_dump(example, [example.id, example.text, dict(example.fields)], sort=True) + b"\n")
+                digest.update(dump(example, [example.id, example.text, dict(example.fields)], sort=True) + b"\n")
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 
@@ -291,7 +291,7 @@ class Pool(Sequence[Example]):
             standing = self._examples[position].label
             if label == standing:
                 continue
-            _check_label(f"id {name!r}", label, label_words)
+            check_label(f"id {name!r}", label, label_words)
             if not overwrite and (standing is not None or label is None):
                 raise LabelError(
                     f"id {name!r} is labelled {standing!r}, and {label!r} was given. Pass overwrite=True to replace "
@@ -320,27 +320,9 @@ class Pool(Sequence[Example]):
         The old file or the whole new one is there, also after a crash.
         """
         path = Path(path)
-        content = b"".join(_dump(example, _record(example)) + b"\n" for example in self._examples)
+        content = b"".join(dump(example, to_record(example)) + b"\n" for example in self._examples)
         atomic_write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
         return path
-
-
-def _record(example: Example) -> dict[str, Any]:
-    record = {"id": example.id, "text": example.text, "fields": dict(example.fields), "label": example.label}
-    return {**record, "metadata": dict(example.metadata)} if example.metadata else record
-
-
-def _dump(example: Example, value: Any, *, sort: bool = False) -> bytes:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=sort)
-    except (TypeError, ValueError) as exc:
-        raise DataError(
-            f"the example {example.id!r} holds a value that JSON cannot ({exc}). Convert it to a string or number."
-        ) from exc
-    # Legal inside JSON strings, but many readers take them for line ends.
-    for mark, escape in (("\u2028", "\\u2028"), ("\u2029", "\\u2029"), ("\x85", "\\u0085")):
-        text = text.replace(mark, escape)
-    return text.encode("utf-8")
 
 
 def _plain_rows(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -349,30 +331,3 @@ def _plain_rows(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tupl
         if not isinstance(row, Mapping):
             raise DataError(f"{where} is a {type(row).__name__}, but each record maps field names to values.")
         yield number, {str(name): plain(value, where, str(name)) for name, value in row.items()}
-
-
-def _check_example(where: str, example: Any) -> None:
-    if not isinstance(example, Example):
-        raise DataError(
-            f"{where} is a {type(example).__name__}, not an Example. Use Pool.from_texts for strings and "
-            "Pool.from_records for mappings."
-        )
-    if not isinstance(example.id, str) or not example.id:
-        raise DataError(f"{where} has the id {example.id!r}. Ids are strings that are not empty.")
-    if not isinstance(example.text, str) or not example.text or example.text.isspace():
-        raise DataError(f"{where} (id {example.id!r}) has no text, and an empty text cannot be embedded. Leave it out.")
-    _check_label(f"{where} (id {example.id!r})", example.label, None)
-    check_text(f"{where} (id {example.id!r})", id=example.id, text=example.text, fields=example.fields)
-    check_text(f"{where} (id {example.id!r})", label=example.label, metadata=example.metadata)
-
-
-def _check_label(where: str, label: Any, words: Sequence[str] | None) -> None:
-    if label is None:
-        return
-    if not isinstance(label, str) or not label or label.isspace():
-        raise LabelError(f"{where}: the label {label!r} is no word. Labels are strings; None means unlabelled.")
-    check_text(where, label=label)
-    if words is not None and label not in words:
-        raise LabelError(
-            f"{where}: the label {label!r} is not one of the {len(words)} label words.{suggest(label, words)}"
-        )
