@@ -110,9 +110,7 @@ def _greedy(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _activate(
-    targets: Any, probabilities: Any, seeds: Any, stamp: Any, cascade: int, words: Any, position: Any
-) -> int:
+def _activate(targets: Any, probabilities: Any, seeds: Any, stamp: Any, cascade: int, words: Any, position: Any) -> int:
     """Run one published cascade and count activations, a row once for every parent that hits it in a step."""
     frontier = seeds.copy()
     for row in frontier:
@@ -135,7 +133,7 @@ def _activate(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _uniform(words: Any, position: Any) -> float:
+def _uniform(words: Any, position: Any) -> Any:
     """Return the next ``random.random()`` of the Mersenne Twister with state `words` and `position`."""
     a = _word(words, position) >> 5
     b = _word(words, position) >> 6
@@ -143,7 +141,7 @@ def _uniform(words: Any, position: Any) -> float:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _word(words: Any, position: Any) -> int:
+def _word(words: Any, position: Any) -> Any:
     if position[0] >= 624:
         for i in range(624):
             mixed = (np.int64(words[i]) & 0x80000000) | (np.int64(words[(i + 1) % 624]) & 0x7FFFFFFF)

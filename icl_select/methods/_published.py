@@ -25,9 +25,9 @@ def python_random(rng: np.random.Generator) -> random.Random:
     Published code draws from Python's generator, so its stream cannot be had from a numpy Generator; the
     seed itself is needed. ``numpy.random.default_rng(seed)`` keeps it. The state of `rng` plays no part.
     """
-    sequence = getattr(rng.bit_generator, "seed_seq", None)
-    entropy = getattr(sequence, "entropy", None)
-    if not isinstance(entropy, (int, np.integer)) or getattr(sequence, "spawn_key", ()):
+    sequence = rng.bit_generator.seed_seq
+    entropy = sequence.entropy if isinstance(sequence, np.random.SeedSequence) and not sequence.spawn_key else None
+    if not isinstance(entropy, (int, np.integer)):
         raise ParameterError(
             "variant='official' replays Python's random stream and needs the integer seed of its generator, but this "
             "generator was not made from one. Pass an integer seed to select, or rng=numpy.random.default_rng(seed)."

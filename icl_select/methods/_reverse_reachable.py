@@ -68,7 +68,7 @@ def _unit(word: Any) -> float:
 def _sample(in_start: Any, sources: Any, probabilities: Any, n_sets: int, seed: Any) -> Any:
     n = len(in_start) - 1
     start = np.zeros(n_sets + 1, dtype=np.int64)
-    members = np.empty(max(16, 16 * n_sets), dtype=np.int32)
+    members = np.empty(n + 4 * n_sets, dtype=np.int32)
     seen = np.full(n, -1, dtype=np.int64)
     end = 0
     for i in range(n_sets):
@@ -157,9 +157,7 @@ def _transpose(start: Any, members: Any, node_start: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _take(
-    row: int, start: Any, members: Any, node_start: Any, node_sets: Any, covered: Any, counts: Any
-) -> None:
+def _take(row: int, start: Any, members: Any, node_start: Any, node_sets: Any, covered: Any, counts: Any) -> None:
     """Cover the open sets of `row`, taking them off the counts of their members."""
     for at in range(node_start[row], node_start[row + 1]):
         i = node_sets[at]
@@ -171,8 +169,7 @@ def _take(
 
 def hits(sets: RRSets, rows: BoolArray) -> BoolArray:
     """Say of every set whether it holds one of the rows marked in `rows`."""
-    marked = np.concatenate([[0], np.cumsum(rows[sets.members])])
-    return np.asarray(marked[sets.start[1:]] > marked[sets.start[:-1]])
+    return np.logical_or.reduceat(rows[sets.members], sets.start[:-1])  # no set is empty
 
 
 def certify(met: int, ceiling: int, n_sets: int, delta: float) -> float:

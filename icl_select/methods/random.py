@@ -14,7 +14,7 @@ def random(
     x: FloatArray,
     budget: int,
     *,
-    given: IntArray,
+    given: IntArray | tuple[int, ...] = (),
     rng: np.random.Generator,
     variant: str = "paper",
 ) -> Selection:
@@ -26,7 +26,7 @@ def random(
         Embeddings; only their number counts.
     budget : int
         Number of new rows to pick, ``1 <= budget <= n - len(given)``.
-    given : ndarray of shape (g,), int64
+    given : ndarray of shape (g,), int64, default=()
         Rows already labelled; never returned.
     rng : numpy.random.Generator
         Source of the permutation.
@@ -58,14 +58,14 @@ def random(
     --------
     >>> import numpy as np
     >>> x = np.eye(6)
-    >>> picked = random(x, 3, given=np.array([0, 1]), rng=np.random.default_rng(0))
+    >>> picked = random(x, 3, given=(0, 1), rng=np.random.default_rng(0))
     >>> picked.indices.tolist()
     [4, 2, 3]
     >>> picked.prefix(2).indices.tolist()
     [4, 2]
     """
     official = check_variant(variant)
-    free = np.setdiff1d(np.arange(len(x)), given)
+    free = np.setdiff1d(np.arange(len(x)), np.asarray(given, dtype=np.int64))
     if official:
         indices = np.array(python_random(rng).sample(free.tolist(), budget), dtype=np.int64)
     else:

@@ -22,8 +22,8 @@ def sub_sa(
     x: FloatArray,
     budget: int,
     *,
-    given: IntArray,
-    rng: np.random.Generator,
+    given: IntArray | tuple[int, ...] = (),
+    rng: np.random.Generator | None = None,
     raw: FloatArray | None = None,
     lam: float = 1.0,
     variant: str = "paper",
@@ -41,9 +41,9 @@ def sub_sa(
         and so do the picks.
     budget : int
         Number of new rows to pick, ``1 <= budget <= n - len(given)``.
-    given : ndarray of shape (g,), int64
+    given : ndarray of shape (g,), int64, default=()
         Rows already labelled; they count as members of A.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator, optional
         Ignored; the method is deterministic.
     raw : ndarray of shape (n, d), optional
         Rows before normalisation, handed over by :func:`icl_select.select` for ``variant="official"``.
@@ -84,13 +84,14 @@ def sub_sa(
     >>> import numpy as np
     >>> angle = np.radians([0, 10, 20, 180, 190, 270])
     >>> x = np.column_stack([np.cos(angle), np.sin(angle)])
-    >>> picked = sub_sa(x, 3, given=np.array([], dtype=int), rng=np.random.default_rng(0))
+    >>> picked = sub_sa(x, 3)
     >>> picked.indices.tolist()
     [0, 4, 1]
     >>> picked.gains.round(2).tolist()
     [2.47, 1.58, 0.42]
     """
     official = check_variant(variant)
+    given = np.asarray(given, dtype=np.int64)
     if not isinstance(lam, (int, float)) or isinstance(lam, bool) or not 0 <= lam < math.inf:
         raise ParameterError(f"lam={lam!r} is no weight. Pass a finite number of at least 0 (published: 1).")
     rows = published_unit_rows(x, raw) if official else x
@@ -114,11 +115,11 @@ def sub_sa(
 
 def _reward(x: FloatArray) -> FloatArray:
     """Column sums of (1 + cos) / 2, through the sum of all rows."""
-    return 0.5 * len(x) + 0.5 * _products(x, x.sum(axis=0, dtype=np.float64))
+    return np.asarray(0.5 * len(x) + 0.5 * _products(x, x.sum(axis=0, dtype=np.float64)))
 
 
 def _shifted(x: FloatArray, row: int) -> FloatArray:
-    return 0.5 + 0.5 * _products(x, x[row].astype(np.float64))
+    return np.asarray(0.5 + 0.5 * _products(x, x[row].astype(np.float64)))
 
 
 def _reward_published(x: FloatArray) -> FloatArray:
@@ -132,7 +133,7 @@ def _reward_published(x: FloatArray) -> FloatArray:
 
 def _shifted_published(x: FloatArray, row: int) -> FloatArray:
     half = np.float32(0.5)
-    return half * (x @ x[row]) + half
+    return np.asarray(half * (x @ x[row]) + half)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator, unused-ignore]

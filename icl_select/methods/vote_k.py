@@ -23,8 +23,8 @@ def vote_k(
     x: FloatArray,
     budget: int,
     *,
-    given: IntArray,
-    rng: np.random.Generator,
+    given: IntArray | tuple[int, ...] = (),
+    rng: np.random.Generator | None = None,
     feedback: Feedback | None = None,
     k: int = 150,
     rho: float = 10.0,
@@ -46,9 +46,9 @@ def vote_k(
         Unit-norm embeddings; not modified.
     budget : int
         Number of new rows to pick, ``1 <= budget <= n - len(given)``.
-    given : ndarray of shape (g,), int64
+    given : ndarray of shape (g,), int64, default=()
         Rows already labelled. They count as picked: they do not vote, and their voters are discounted.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator, optional
         Ignored; the method is deterministic.
     feedback : callable, optional
         ``feedback(labelled) -> (n,)``, larger is less confident; called once, with `given` followed by the
@@ -107,13 +107,14 @@ def vote_k(
     >>> import numpy as np
     >>> angle = np.radians([0, 10, 20, 30, 120, 130, 145])
     >>> x = np.column_stack([np.cos(angle), np.sin(angle)])
-    >>> picked = vote_k(x, 3, given=np.array([], dtype=int), rng=np.random.default_rng(0), k=2)
+    >>> picked = vote_k(x, 3, k=2)
     >>> picked.indices.tolist()
     [2, 6, 1]
     >>> picked.gains.tolist()
     [3.0, 2.0, 0.2]
     """
     official = check_variant(variant)
+    given = np.asarray(given, dtype=np.int64)
     _check_stage(stage, feedback)
     if not isinstance(rho, (int, float)) or isinstance(rho, bool) or not 1 <= rho < math.inf:
         raise ParameterError(f"rho={rho!r} is no discount. Pass a finite number of at least 1 (published: 10).")
@@ -124,10 +125,10 @@ def vote_k(
         votes.pick(row)
     indices, gains = _graph_stage(votes, first)
     if feedback is None:
-        return Selection(indices, gains, info={"k": k})
+        return Selection(np.array(indices), np.array(gains), info={"k": k})
     more, more_gains, width = _confidence_stage(votes, feedback, given, indices, budget - first, discount=not official)
     info = {"k": k, "graph_picks": first, "bucket_width": width}
-    return Selection(indices + more, gains + more_gains, nested=False, info=info)
+    return Selection(np.array(indices + more), np.array(gains + more_gains), nested=False, info=info)
 
 
 def _check_stage(stage: str, feedback: Feedback | None) -> None:
