@@ -23,11 +23,12 @@ from icl_select.errors import TemplateError, suggest
 
 __all__ = ["FILTERS", "check_source"]
 
-FILTERS = frozenset(
-    ["abs", "capitalize", "count", "d", "default", "first", "float", "int", "items", "join", "last", "length"]
-    + ["lower", "replace", "round", "string", "title", "trim", "upper"]
-)
-
+# fmt: off
+FILTERS = frozenset([
+    "abs", "capitalize", "count", "d", "default", "first", "float", "int", "items", "join", "last", "length",
+    "lower", "replace", "round", "string", "title", "trim", "upper",
+])
+# fmt: on
 _STATEMENTS = frozenset(["if", "elif", "else", "endif", "for", "endfor"])
 _KEYWORDS = frozenset(["and", "or", "not", "in", "is", "if", "else"])
 _MAX_SOURCE = 64_000
