@@ -1,0 +1,353 @@
+"""``icl-select eval``: run a campaign, resume it, compare, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from icl_select._files import atomic_write
+from icl_select.errors import ConfigError
+
+__all__ = ["app"]
+
+GATE_FAILED = 100
+
+app = App(
+    name="eval",
+    help="Test whether clever selection beats random selection, on benchmarks or on your own files.",
+    result_action="return_value",
+    help_format="plaintext",
+)
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Workers = Annotated[int | None, Parameter(name=["--workers", "-j"])]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o", "--output-path"])]
+
+
+def _remark(text: str) -> None:
+    """Say something on stderr, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
+
+
+def _emit(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _emit_json(value: Any) -> None:
+    _emit(json.dumps(value, ensure_ascii=True, indent=2, sort_keys=True, allow_nan=False))
+
+
+@app.command
+def run(
+    config: Path,
+    /,
+    *,
+    data_dir: Path | None = None,
+    output: Output = None,
+    tasks: Annotated[str | None, Parameter(name=["--tasks", "-t"])] = None,
+    methods: Annotated[str | None, Parameter(name=["--methods", "--method", "--selective-annotation-method"])] = None,
+    budgets: Annotated[str | None, Parameter(name=["--budgets", "--budget", "--annotation-size"])] = None,
+    limit: Annotated[int | None, Parameter(name=["--limit", "-L"])] = None,
+    seed: int | None = None,
+    draws: Annotated[int | None, Parameter(name=["--draws", "--repeat"])] = None,
+    encoder: Annotated[str | None, Parameter(name=["--encoder", "--embedder", "--embedding-model"])] = None,
+    scorer: str | None = None,
+    cache: bool = True,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    workers: Workers = None,
+    log_samples: Annotated[bool, Parameter(name=["--log-samples", "-s"], negative="")] = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> int:
+    """Run a campaign: every task, method, budget and draw that is not there yet, then the verdicts.
+
+    Parameters
+    ----------
+    config
+        Campaign file (YAML); `icl-select eval schema` prints what it may hold.
+    data_dir
+        Folder with one folder per benchmark; without, the Hugging Face hub is read.
+    output
+        Run folder; default runs/NAME. Finished cells in it are kept and used.
+    tasks
+        Only these tasks of the file, or other benchmarks, separated by commas.
+    methods
+        These methods, separated by commas.
+    budgets
+        These budgets, separated by commas.
+    limit
+        Test items per draw.
+    seed
+        Seed of the campaign.
+    draws
+        Number of draws.
+    encoder
+        Encoder of the texts.
+    scorer
+        Scorer with parameters, such as 'knn(k=1)'.
+    cache
+        Keep embeddings on disk (ICS_CACHE_DIR).
+    resume
+        Insist that the run folder holds an interrupted run. Without, finished cells are used all the same.
+    workers
+        Processes that compute cells; default: the cores that this process may use, at most 4.
+    log_samples
+        Write every item of every cell as JSON lines, as lm-evaluation-harness does.
+    dry_run
+        List the cells and what is missing; compute nothing.
+    as_json
+        Write the results as JSON to standard output instead of a table.
+    """
+    from .config import load_campaign, split_list
+
+    overrides: dict[str, Any] = {
+        "data_dir": data_dir,
+        "output": output,
+        "methods": None if methods is None else split_list(methods),
+        "budgets": None if budgets is None else split_list(budgets),
+        "test_size": limit,
+        "seed": seed,
+        "draws": draws,
+        "encoder": encoder,
+        "scorer": scorer,
+    }
+    campaign = load_campaign(
+        config,
+        overrides=overrides,
+        environment=os.environ,
+        only=None if tasks is None else split_list(tasks),
+    )
+    if resume and not (campaign.folder / "campaign.json").exists():
+        raise ConfigError(f"--resume: {campaign.folder} holds no interrupted run. Leave --resume out to start one.")
+    if dry_run:
+        return _dry_run(campaign, as_json=as_json)
+    return _run(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+
+
+@app.command
+def resume(
+    folder: Path,
+    /,
+    *,
+    workers: Workers = None,
+    cache: bool = True,
+    log_samples: Annotated[bool, Parameter(name=["--log-samples", "-s"], negative="")] = False,
+    as_json: Json = False,
+) -> int:
+    """Go on with an interrupted campaign, as it was asked for.
+
+    Parameters
+    ----------
+    folder
+        Run folder.
+    workers
+        Processes that compute cells.
+    cache
+        Keep embeddings on disk.
+    log_samples
+        Write every item of every cell as JSON lines.
+    as_json
+        Write the results as JSON to standard output instead of a table.
+    """
+    from .versus import stored_campaign
+
+    return _run(stored_campaign(folder), workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+
+
+@app.command
+def compare(
+    folder: Path,
+    other: Path | None = None,
+    /,
+    *,
+    fail_on_worse: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show the verdicts of a run against its baseline, or of a second run against the first.
+
+    Parameters
+    ----------
+    folder
+        Run folder; with two folders the baseline.
+    other
+        Run folder to compare with `folder`, cell by cell, paired by draw and item.
+    fail_on_worse
+        Exit with code 100 if anything is worse than its baseline.
+    as_json
+        Write JSON.
+    """
+    from .versus import compare_runs, load_results, worse
+
+    comparisons = load_results(folder)["comparisons"] if other is None else compare_runs(folder, other)
+    if as_json:
+        _emit_json(comparisons)
+    else:
+        _emit(comparison_lines(comparisons))
+    found = worse(comparisons)
+    if fail_on_worse and found:
+        _remark("worse than the baseline:\n  " + "\n  ".join(found))
+        return GATE_FAILED
+    return 0
+
+
+@app.command
+def report(
+    folder: Path,
+    /,
+    *,
+    format: Annotated[Literal["html", "md", "json", "text"], Parameter(name=["--format", "-f"])] = "text",  # noqa: A002
+    output: Output = None,
+) -> int:
+    """Write the report of a finished run.
+
+    Parameters
+    ----------
+    folder
+        Run folder.
+    format
+        html (self-contained), md, json (results.json), or text (the table of the terminal).
+    output
+        Write here instead of to standard output.
+    """
+    from icl_select.report import render_markdown, render_report, render_table
+
+    from .versus import load_results
+
+    results = load_results(folder)
+    if format == "json":
+        text = json.dumps(results, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    else:
+        text = {"html": render_report, "md": render_markdown, "text": render_table}[format](results)
+    if output is not None:
+        atomic_write(output, text.encode("utf-8", "backslashreplace"))
+    else:
+        _emit(text)
+    return 0
+
+
+@app.command
+def tasks(*, as_json: Json = False) -> int:
+    """List the benchmarks that a campaign can name.
+
+    Parameters
+    ----------
+    as_json
+        Write JSON.
+    """
+    from .tasks import get_task, task_names
+
+    rows = []
+    for name in task_names():
+        task = get_task(name)
+        rows.append(
+            {
+                "task": name,
+                "metric": task.metric,
+                "choices": "per item" if task.item_choices else len(task.choices) if task.choices else "free text",
+                "folder": task.folder,
+                "hub": None if task.hub is None else task.hub.path,
+            }
+        )
+    if as_json:
+        _emit_json(rows)
+    else:
+        _emit(_lines(rows))
+    return 0
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of a campaign file."""
+    from .config import schema_text
+
+    _emit(schema_text())
+    return 0
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Records of equal keys as tab-separated lines under a header."""
+    header = "\t".join(rows[0]) if rows else ""
+    return "\n".join([header, *("\t".join(str(value) for value in row.values()) for row in rows)])
+
+
+def _run(campaign: Any, *, workers: int | None, cache: bool, log_samples: bool, as_json: bool) -> int:
+    from icl_select.report import render_table
+
+    from .runner import plan_campaign
+    from .runner import run as run_campaign
+    from .samples import write_samples
+    from .store import RunFolder
+
+    done = run_campaign(
+        campaign, workers=_cores() if workers is None else workers, cache=None if cache else False, say=_remark
+    )
+    if log_samples:
+        plans, _ = plan_campaign(campaign)
+        for path in write_samples(RunFolder(done.folder), plans):
+            _remark(f"samples: {path}")
+    if as_json:
+        _emit_json(done.results)
+    else:
+        _emit(render_table(done.results))
+    _remark(f"report: {done.folder / 'report.html'}")
+    return 0
+
+
+def _dry_run(campaign: Any, *, as_json: bool) -> int:
+    from .design import describe_design
+    from .runner import missing_cells, plan_campaign
+    from .store import RunFolder
+
+    plans, _ = plan_campaign(campaign)
+    missing = missing_cells(RunFolder(campaign.folder), plans)
+    todo = {job.name(budget) for jobs in missing.values() for job, budgets in jobs for budget in budgets}
+    cells = [
+        {
+            "task": n.task,
+            "method": n.method,
+            "budget": n.budget,
+            "draw": n.draw,
+            "repeat": n.repeat,
+            "missing": n in todo,
+        }
+        for plan in plans
+        for n, _ in plan.cells()
+    ]
+    design = describe_design(campaign, plans)
+    for note in design["notes"]:
+        _remark(note)
+    if as_json:
+        _emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
+        return 0
+    _emit(_lines(cells))
+    _remark(f"{len(todo)} of {len(cells)} cells to compute")
+    return 0
+
+
+def comparison_lines(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Comparisons as tab-separated lines with a header."""
+    lines = ["task\tmethod\tbudget\tmetric\tdelta\tlow\thigh\tp\tp_adjusted\tmark\tverdict"]
+    for c in comparisons:
+        method = c.get("method") or c["candidate"]
+        numbers = [c["delta"], c["ci"]["low"], c["ci"]["high"]]
+        shown = "\t".join(f"{number:+.4f}" for number in numbers)
+        lines.append(
+            f"{c['task']}\t{method}\t{c['budget']}\t{c['metric']}\t{shown}\t{c['p_value']:.4g}\t{c['p_adjusted']:.4g}"
+            f"\t{c['mark']}\t{c['verdict']}"
+        )
+    return "\n".join(lines)
+
+
+def _cores() -> int:
+    """Cores that this process may use, at most 4: more gain little and cost memory."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return max(1, min(4, len(affinity(0)) if affinity else os.cpu_count() or 1))

@@ -1,0 +1,339 @@
+"""The campaign file: one YAML, validated, with a published JSON Schema.
+
+A value is taken from the command line, else from the environment (``ICS_SEED``, ``ICS_DRAWS``, ...), else from
+the file, else from the default.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from icl_select import registry
+from icl_select.errors import ConfigError, IclSelectError, suggest
+
+from .tasks import CustomTask, task_names
+
+__all__ = ["ENV_PREFIX", "Campaign", "Retrieval", "json_schema", "load_campaign", "split_list"]
+
+ENV_PREFIX = "ICS_"
+SCHEMA_FILE = Path(__file__).with_name("campaign.schema.json")
+
+_LOGGER = logging.getLogger(__name__)
+_LISTS = ("tasks", "methods", "budgets")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Retrieval(_Model):
+    """How the demonstrations of a query are found among the labelled examples."""
+
+    k: int = Field(default=8, ge=1, description="Demonstrations per query; fewer where the budget is smaller.")
+    order: Literal["nearest_last", "nearest_first", "shuffled"] = Field(
+        default="nearest_last",
+        description="Order in the prompt; the published order puts the nearest next to the query.",
+    )
+    mmr: float | None = Field(
+        default=None, ge=0, le=1, description="Trade-off of maximal marginal relevance; null: plain kNN."
+    )
+    balance: bool = Field(default=False, description="Take demonstrations in turn from every class.")
+    min_similarity: float | None = Field(
+        default=None, ge=-1, le=1, description="Drop demonstrations below this cosine."
+    )
+
+
+class PromptSettings(_Model):
+    """How prompts are packed; only scorers that read prompts use it."""
+
+    tokenizer: str = Field(default="utf8", description="What counts tokens: utf8 (bytes), words, or a hub id or path.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Token budget; null: the task's published limit.")
+    rule: Literal["exact", "published"] = Field(default="exact", description="Packing rule.")
+
+
+class Campaign(_Model):
+    """Task x method x budget x draw: what is compared, on what, and how it is tested."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$", description="Name of the campaign, shown in reports.")
+    tasks: list[str | CustomTask] = Field(min_length=1, description="Benchmarks by name, or your own files.")
+    methods: list[str] = Field(min_length=1, description="Methods with parameters: max_herding(bandwidth=0.8).")
+    budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="Numbers of labels.")
+    baseline: str = Field("random", description="Method that every other one is compared with.")
+    draws: int = Field(10, ge=1, description="Independent draws of pool subsample and test subset.")
+    random_repeats: int = Field(5, ge=1, description="Selections of the baseline per draw.")
+    seed: int = Field(0, ge=0, description="Seed of every draw and of every method.")
+    encoder: str = Field("minilm", description="Encoder: a shipped name, or a hub id or path, with @revision.")
+    centre: bool = Field(True, description="Subtract the mean of the pool subsample from pool and queries.")
+    pool_size: int = Field(3000, ge=1, description="Pool rows per draw at most.")
+    pool_fraction: float | None = Field(
+        0.5, gt=0, le=1, description="Share of the pool per draw at most, so that draws differ; null: no such limit."
+    )
+    test_size: int = Field(256, ge=1, description="Test items per draw at most.")
+    retrieval: Retrieval = Retrieval()
+    prompt: PromptSettings = PromptSettings()
+    scorer: str = Field("knn", description="Scorer with parameters: knn, knn(k=1).")
+    alpha: float = Field(0.05, gt=0, lt=1, description="Level of the tests; 1 - alpha is that of the intervals.")
+    power: float = Field(0.8, gt=0, lt=1, description="Power that detectable differences are stated for.")
+    family: Literal["campaign", "task"] = Field(
+        "campaign", description="Comparisons that Holm adjusts together: all of them, or those of one task."
+    )
+    delta: float = Field(0.02, gt=0, description="Loss that is still 'not worse' for the smallest sufficient budget.")
+    n_resamples: int = Field(2000, ge=100, description="Bootstrap resamples of each interval.")
+    leak_threshold: float = Field(0.95, gt=0, le=1, description="Cosine from which texts count as near-duplicates.")
+    data_dir: Path | None = Field(None, description="Folder with one folder per benchmark; null: the hub.")
+    output: Path | None = Field(None, description="Run folder; default runs/<name>.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
+    @field_validator("budgets")
+    @classmethod
+    def _distinct_budgets(cls, budgets: list[int]) -> list[int]:
+        if len(set(budgets)) != len(budgets):
+            raise ValueError("a budget stands twice. List each once.")
+        return sorted(budgets)
+
+    @field_validator("baseline")
+    @classmethod
+    def _known_baseline(cls, baseline: str) -> str:
+        return _canonical_method(baseline)
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: list[str]) -> list[str]:
+        names = [_canonical_method(method) for method in methods]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} stands twice. List each method once.")
+        return names
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, tasks: list[str | CustomTask]) -> list[str | CustomTask]:
+        names = [task if isinstance(task, str) else task.name for task in tasks]
+        for task in tasks:
+            if isinstance(task, str) and task not in task_names():
+                raise ValueError(f"unknown task {task!r}.{suggest(task, task_names())}")
+            if isinstance(task, CustomTask) and task.name in task_names():
+                raise ValueError(f"{task.name!r} is the name of a benchmark. Give your task another one.")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"task {name} stands twice. List each once.")
+        return tasks
+
+    @model_validator(mode="after")
+    def _has_baseline(self) -> Campaign:
+        if self.baseline not in self.methods:
+            object.__setattr__(self, "methods", [self.baseline, *self.methods])
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.output if self.output is not None else Path("runs") / self.name
+
+    @property
+    def task_list(self) -> list[str]:
+        """Names of the tasks, in the order of the file."""
+        return [task if isinstance(task, str) else task.name for task in self.tasks]
+
+    def published(self) -> dict[str, Any]:
+        """The configuration as results carry it: everything but the paths of this machine."""
+        shown = self.model_dump(mode="json", exclude={"data_dir", "output"})
+        for task in shown["tasks"]:
+            if isinstance(task, dict):
+                task.update(pool=Path(task["pool"]).name, test=Path(task["test"]).name)
+        return shown
+
+
+def _canonical_method(text: str) -> str:
+    try:
+        return str(registry.resolve(text)[0])
+    except IclSelectError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def load_campaign(
+    path: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
+) -> Campaign:
+    """Read and validate a campaign file.
+
+    Parameters
+    ----------
+    path : Path
+        YAML file; relative ``data_dir``, ``pool`` and ``test`` paths in it are relative to its folder.
+    overrides : mapping, optional
+        Values from the command line; None values are left out.
+    environment : mapping, optional
+        Environment variables; those named ``ICS_<KEY>`` override the file.
+    only : sequence of str, optional
+        Names of tasks: those of the file, its own ones included, or other benchmarks.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or holds an unknown key or a bad value; the message names the key.
+    """
+    content = _read_yaml(path)
+    _resolve_paths(content, path.parent)
+    content.setdefault("name", path.stem)
+    own = {task["name"]: task for task in _listed(content) if isinstance(task, dict) and "name" in task}
+    content.update(_from_environment(environment or {}))
+    if only is not None:
+        content["tasks"] = list(only)
+    if _listed(content):
+        content["tasks"] = [own.get(task, task) if isinstance(task, str) else task for task in _listed(content)]
+    content.update({key: value for key, value in (overrides or {}).items() if value is not None})
+    return validate(content, str(path))
+
+
+def validate(content: Mapping[str, Any], source: str) -> Campaign:
+    """Check the values of a campaign; `source` names where they stand."""
+    try:
+        return Campaign.model_validate(content)
+    except ValidationError as exc:
+        lines = [_explain(error) for error in exc.errors() if not _shadowed(error, exc)]
+        raise ConfigError(f"{source}: " + "\n".join(lines)) from exc
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a campaign file, as published in ``campaign.schema.json``."""
+    schema = Campaign.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "icl-select campaign"}
+
+
+def schema_text() -> str:
+    """The text of the published schema file."""
+    return json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key standing twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the campaign file {path}: {reason}. Check the path.") from exc
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds no mapping. A campaign file is a YAML mapping with tasks, methods and budgets."
+        )
+    _warn_about_escapes(content, path)
+    return content
+
+
+def _warn_about_escapes(content: Any, path: Path) -> None:
+    """'\\n' in single quotes is a backslash and an n: nearly always a mistake in a template."""
+    if isinstance(content, dict):
+        for value in content.values():
+            _warn_about_escapes(value, path)
+    elif isinstance(content, list):
+        for value in content:
+            _warn_about_escapes(value, path)
+    elif isinstance(content, str) and "\\n" in content:
+        _LOGGER.warning("%s: %r holds a backslash and an n. Use double quotes for a line break.", path, content)
+
+
+def _listed(content: Mapping[str, Any]) -> list[Any]:
+    tasks = content.get("tasks")
+    return tasks if isinstance(tasks, list) else []
+
+
+def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    if isinstance(content.get("data_dir"), str):
+        content["data_dir"] = str(folder / content["data_dir"])
+    for task in _listed(content):
+        if isinstance(task, dict):
+            for key in ("pool", "test"):
+                if isinstance(task.get(key), str):
+                    task[key] = str(folder / task[key])
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in Campaign.model_fields:
+        text = environment.get(ENV_PREFIX + key.upper())
+        if text is None or key in ("retrieval", "prompt"):
+            continue
+        if key in _LISTS:
+            found[key] = [yaml.safe_load(part) if key == "budgets" else part for part in split_list(text)]
+        else:
+            found[key] = None if text.strip().lower() == "null" else text
+    return found
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas that stand outside parentheses: method parameters keep theirs.
+
+    Examples
+    --------
+    >>> split_list("random, vote_k(k=50, stage='graph')")
+    ['random', "vote_k(k=50, stage='graph')"]
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _explain(error: Any) -> str:
+    location = [part for part in error["loc"] if part not in ("str", "CustomTask")]
+    place = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place!r}.{suggest(str(location[-1]), _known_keys(location))}"
+    if error["type"] == "missing":
+        return f"{place} is missing. Add it."
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    shown = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
+    return f"{place or 'campaign'}: {message}{shown}"
+
+
+def _known_keys(location: list[Any]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {"retrieval": Retrieval, "prompt": PromptSettings, "tasks": CustomTask}
+    model = models.get(str(location[0]), Campaign) if len(location) > 1 else Campaign
+    return list(model.model_fields)
+
+
+def _shadowed(error: Any, exc: ValidationError) -> bool:
+    """A task that is a mapping also fails as a name, and the reverse: keep the complaint that fits."""
+    location = error["loc"]
+    if len(location) < 3 or location[0] != "tasks":
+        return False
+    is_mapping = any(e["loc"][:3] == (*location[:2], "str") and isinstance(e["input"], dict) for e in exc.errors())
+    return bool((location[2] == "str") == is_mapping)

@@ -1,0 +1,120 @@
+"""What a campaign consists of: every cell with the key of all that determines it, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from icl_select import __version__, registry
+from icl_select._fingerprint import fingerprint, seed_from
+
+from .config import Campaign
+from .draws import Draw, make_draws
+from .store import CellName
+from .tasks import TaskData
+
+if TYPE_CHECKING:
+    from icl_select.embedding import Encoder
+    from icl_select.score import Scorer
+
+__all__ = ["PROTOCOL", "Job", "TaskPlan", "not_applicable", "plan_task"]
+
+PROTOCOL = 1
+"""Raised whenever the same configuration and data would give other cells."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One selection and the cells that follow from it: task x method x draw x repeat, all budgets."""
+
+    task: str
+    method: str
+    draw: int
+    repeat: int
+    seed: int
+    budgets: tuple[int, ...]
+    selection_keys: tuple[str, ...]
+    cell_keys: tuple[str, ...]
+
+    def name(self, budget: int) -> CellName:
+        """The cell of one budget."""
+        return CellName(self.task, self.method, self.draw, self.repeat, budget)
+
+    def cells(self) -> Iterator[tuple[CellName, str]]:
+        """Every cell with its key."""
+        for budget, key in zip(self.budgets, self.cell_keys, strict=True):
+            yield self.name(budget), key
+
+    def selection_key(self, budget: int) -> str:
+        """Key of the selection at one budget."""
+        return self.selection_keys[self.budgets.index(budget)]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPlan:
+    """A task with its rows, draws and jobs; ``skipped`` says why it has no jobs."""
+
+    data: TaskData
+    draws: tuple[Draw, ...]
+    jobs: tuple[Job, ...]
+    texts_key: str
+    skipped: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.data.task.name
+
+    def cells(self) -> Iterator[tuple[CellName, str]]:
+        """Every cell of the task with its key."""
+        for job in self.jobs:
+            yield from job.cells()
+
+
+def not_applicable(task_reasons: Any, scorer: str) -> str | None:
+    """Why a scorer has nothing to predict on a task, or None."""
+    reason = task_reasons.get(registry.parse(scorer).name)
+    return None if reason is None else f"not applicable: {reason}"
+
+
+def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scorer) -> TaskPlan:
+    """Lay out the cells of one task."""
+    task = data.task
+    skipped = not_applicable(task.not_applicable, campaign.scorer)
+    if skipped is not None:
+        return TaskPlan(data, (), (), "", skipped)
+    draws = tuple(make_draws(campaign, data))
+    space = [PROTOCOL, __version__, encoder.fingerprint, campaign.centre]
+    scoring = {
+        "task": task.protocol(),
+        "options": data.options_key,
+        "retrieval": campaign.retrieval.model_dump(mode="json"),
+        "scorer": str(registry.parse(campaign.scorer)),
+        "versions": dict(scorer.versions),
+        "prompt": campaign.prompt.model_dump(mode="json") if scorer.needs_prompt else None,
+    }
+    jobs = []
+    for draw in draws:
+        for method in campaign.methods:
+            for repeat in range(campaign.random_repeats if method == campaign.baseline else 1):
+                # 53 bits: the seed survives JSON readers that hold numbers as doubles.
+                seed = seed_from(campaign.seed, task.name, method, draw.number, repeat) >> 75
+                picked = [*space, draw.text_key, method, seed]
+                jobs.append(
+                    Job(
+                        task=task.name,
+                        method=method,
+                        draw=draw.number,
+                        repeat=repeat,
+                        seed=seed,
+                        budgets=tuple(campaign.budgets),
+                        selection_keys=tuple(fingerprint(*picked, budget) for budget in campaign.budgets),
+                        cell_keys=tuple(
+                            fingerprint(*picked, budget, draw.pool_key, draw.test_key, scoring)
+                            for budget in campaign.budgets
+                        ),
+                    )
+                )
+    texts_key = fingerprint(*space, campaign.leak_threshold, [[d.text_key, d.pool_key, d.test_key] for d in draws])
+    return TaskPlan(data, draws, tuple(jobs), texts_key)

@@ -1,0 +1,60 @@
+"""A task on a user's own files, described in the campaign file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from icl_select.errors import suggest
+from icl_select.metrics import METRICS
+
+from ._task import Task, TextLabel
+
+__all__ = ["CustomTask"]
+
+
+class CustomTask(BaseModel):
+    """Your own pool and test files as a task of a campaign."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Name of the task, shown in reports.")
+    pool: Path = Field(description="Labelled pool: .jsonl, .jsonl.gz, .csv, .parquet, or a saved data set.")
+    test: Path = Field(description="Labelled test items, in one of the same formats.")
+    text: str = Field("text", description="Field, or field template such as '{subject}: {body}', that is embedded.")
+    label: str = Field("label", description="Field of the gold label.")
+    id: str | None = Field(None, description="Field of the item's id; null: a field 'id', else a content hash.")
+    template: str | None = Field(None, description="Prompt template (minijinja) of the input; null: the text.")
+    labels: list[str] | None = Field(None, description="Label words; null: those that occur in the pool, sorted.")
+    generation: bool = Field(False, description="The label is free text, not one of a few words.")
+    metric: str | None = Field(None, description="Metric; null: acc, or rouge_l for generation.")
+
+    @field_validator("pool", "test")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.absolute()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CustomTask:
+        if self.generation and self.labels is not None:
+            raise ValueError("labels are the words of a classification task. Leave them out, or set generation: false.")
+        if self.metric is not None and self.metric not in METRICS:
+            raise ValueError(f"unknown metric {self.metric!r}.{suggest(self.metric, METRICS)}")
+        return self
+
+    def task(self, words: tuple[str, ...] | None) -> Task:
+        """The task; `words` are its label words, None for generation."""
+        query = self.template if self.template is not None else "{{ text }}"
+        return Task(
+            name=self.name,
+            folder="",
+            columns=(self.label,),
+            embedded=self.text,
+            demonstration=query + "\n{{ label }}",
+            query=query,
+            separator="\n\n",
+            metric=self.metric or ("rouge_l" if self.generation else "acc"),
+            label=TextLabel(self.label, words),
+            choices=words,
+        )
