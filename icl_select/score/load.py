@@ -1,0 +1,62 @@
+"""Scorers by name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from importlib.metadata import entry_points
+
+from icl_select.errors import UnknownNameError, suggest
+from icl_select.registry import Spec, parse
+from icl_select.score.protocol import Scorer
+
+__all__ = ["ENTRY_POINTS", "load_scorer", "scorer_names"]
+
+ENTRY_POINTS = "icl_select.scorers"
+
+_BUILTIN = {"knn": "icl_select.score.knn:KnnScorer"}
+
+
+@functools.cache
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def scorer_names() -> list[str]:
+    """Every registered scorer, ours and those of installed packages, sorted."""
+    return sorted({**_plugins(), **_BUILTIN})
+
+
+def load_scorer(name: str | Spec) -> Scorer:
+    """Make the scorer of a name with parameters, such as ``knn(k=5)``.
+
+    Other packages add scorers through the entry-point group ``icl_select.scorers``; each names a callable that
+    takes the parameters as keywords and returns a :class:`Scorer`. Our own names cannot be taken over.
+
+    Raises
+    ------
+    ParameterError
+        If the name cannot be read, or a parameter is out of range.
+    UnknownNameError
+        For an unknown scorer or parameter; the nearest known name is suggested.
+
+    Examples
+    --------
+    >>> load_scorer("knn( weighting='uniform', k=5 )").versions["scorer"]
+    "knn(k=5, weighting='uniform')"
+    """
+    spec = parse(name) if isinstance(name, str) else name
+    target = _BUILTIN.get(spec.name) or _plugins().get(spec.name)
+    if target is None:
+        raise UnknownNameError(f"unknown scorer {spec.name!r}.{suggest(spec.name, scorer_names())}")
+    module, _, attribute = target.partition(":")
+    make = getattr(importlib.import_module(module), attribute)
+    known = inspect.signature(make).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for key in spec.params:
+            if key not in known:
+                hint = suggest(key, known) or " It takes none."
+                raise UnknownNameError(f"scorer {spec.name!r} has no parameter {key!r}.{hint}")
+    scorer: Scorer = make(**spec.params)
+    return scorer
