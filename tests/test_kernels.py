@@ -44,7 +44,9 @@ def test_screen_is_a_tight_upper_bound(name: str, dtype: type) -> None:
     unit *= inverse[:, None]
     screen = Screen(x, inverse, Kernel(name))
     bounds = screen.matrix()
-    exact = Kernel(name)(unit @ unit.T) * FULL
+    values = Kernel(name)(unit @ unit.T)
+    assert 0 <= screen.base <= values.min()
+    exact = (values - screen.base) / (1 - screen.base) * FULL
     assert (bounds >= exact - 1e-6).all()
     inside = (
         np.abs(np.sqrt(np.clip(2 - 2 * unit @ unit.T, 0, None)) - 1.0) > 1e-3 if name == "top_hat" else exact < FULL

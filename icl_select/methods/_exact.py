@@ -16,7 +16,17 @@ from icl_select.kernels import Kernel, kernel_value
 from icl_select.methods._screen import FULL
 from icl_select.types import FloatArray, IntArray
 
-__all__ = ["Points", "State", "cover", "exact_gain", "from_grid", "make_points", "start_state", "to_grid"]
+__all__ = [
+    "Points",
+    "State",
+    "cover",
+    "exact_gain",
+    "from_grid",
+    "inverse_norms",
+    "make_points",
+    "start_state",
+    "to_grid",
+]
 
 # Weights are bounded from above in steps of 1/256 of the largest weight.
 _WEIGHT_STEPS = 256
@@ -29,7 +39,8 @@ class Points(NamedTuple):
     x: Any
     inverse: Any  # (n,) one over the norm
     weight: Any  # (n,) at most 1
-    grid: float  # grid steps in 1.0, a power of two
+    base: float  # kernel value that is 0 on the grid
+    grid: float  # grid steps from there to 1, a power of two
     code: int
     bandwidth: float
 
@@ -47,8 +58,17 @@ class State(NamedTuple):
     pad: int  # grid steps by which rounded weights may exceed their bound, for the whole sum
 
 
-def make_points(x: FloatArray, kernel: Kernel, weights: FloatArray | None) -> tuple[Points, float]:
-    """Collect what exact values need; returns the largest weight, by which all are divided."""
+def inverse_norms(x: FloatArray) -> FloatArray:
+    """One over the norm of each row, in float64."""
+    out = np.empty(len(x))
+    _inverse_norms(x, out)
+    return out
+
+
+def make_points(
+    x: FloatArray, inverse: FloatArray, kernel: Kernel, base: float, weights: FloatArray | None
+) -> tuple[Points, float]:
+    """Collect what exact values need; returns also the largest weight, by which all are divided."""
     n = len(x)
     if weights is None:
         weight, scale, steps = np.ones(n), 1.0, 1
@@ -58,10 +78,8 @@ def make_points(x: FloatArray, kernel: Kernel, weights: FloatArray | None) -> tu
             raise ParameterError(f"weights must be {n} finite numbers from 0 up, one per row of the pool.")
         scale, steps = float(weight.max()) or 1.0, _WEIGHT_STEPS
         weight /= scale
-    inverse = np.empty(n)
-    _inverse_norms(x, inverse)
     bits = min(62 - n.bit_length(), 62 - (FULL * steps).bit_length())
-    return Points(x, inverse, weight, float(1 << bits), kernel.code, kernel.bandwidth), scale
+    return Points(x, inverse, weight, base, float(1 << bits), kernel.code, kernel.bandwidth), scale
 
 
 def start_state(n: int, points: Points, given: IntArray, *, weighted: bool) -> State:
@@ -86,23 +104,13 @@ def start_state(n: int, points: Points, given: IntArray, *, weighted: bool) -> S
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def _dot(a: Any, b: Any) -> float:
-    """Dot product in float64, in one fixed order that gives the same bits for (a, b) and (b, a)."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = a.size - a.size % 8
-    for k in range(0, whole, 8):
-        s0 += np.float64(a[k]) * np.float64(b[k])
-        s1 += np.float64(a[k + 1]) * np.float64(b[k + 1])
-        s2 += np.float64(a[k + 2]) * np.float64(b[k + 2])
-        s3 += np.float64(a[k + 3]) * np.float64(b[k + 3])
-        s4 += np.float64(a[k + 4]) * np.float64(b[k + 4])
-        s5 += np.float64(a[k + 5]) * np.float64(b[k + 5])
-        s6 += np.float64(a[k + 6]) * np.float64(b[k + 6])
-        s7 += np.float64(a[k + 7]) * np.float64(b[k + 7])
-    for k in range(whole, a.size):
-        s0 += np.float64(a[k]) * np.float64(b[k])
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    """Dot product in float64, in an order that depends on the length alone: the same bits for (a, b) and (b, a)."""
+    total = 0.0
+    for k in range(a.size):
+        total += np.float64(a[k]) * np.float64(b[k])
+    return total
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -114,7 +122,8 @@ def _inverse_norms(x: Any, out: Any) -> None:
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _value(points: Any, i: int, j: int) -> Any:
     cosine = _dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
-    return np.int64(np.rint(kernel_value(cosine, points.code, points.bandwidth) * points.grid))
+    stretched = (kernel_value(cosine, points.code, points.bandwidth) - points.base) / (1.0 - points.base)
+    return np.int64(np.rint(max(stretched, 0.0) * points.grid))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

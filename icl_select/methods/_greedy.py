@@ -21,7 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from icl_select.kernels import Kernel
-from icl_select.methods._exact import Points, State, cover, exact_gain, from_grid, make_points, start_state, to_grid
+from icl_select.methods._exact import (
+    Points,
+    State,
+    cover,
+    exact_gain,
+    from_grid,
+    inverse_norms,
+    make_points,
+    start_state,
+    to_grid,
+)
 from icl_select.methods._screen import Screen, add_rises
 from icl_select.types import FloatArray, IntArray
 
@@ -88,9 +98,10 @@ def facility_location(
     Cover
         Gains are exact to ``2^-46`` per row without weights, ``2^-38`` with.
     """
-    points, scale = make_points(x, kernel, weights)
+    inverse = inverse_norms(x)
+    screen = Screen(x, inverse, kernel)
+    points, scale = make_points(x, inverse, kernel, screen.base, weights)
     state = start_state(len(x), points, given, weighted=weights is not None)
-    screen = Screen(x, points.inverse, kernel)
     indices = np.empty(budget, dtype=np.int64)
     gains = np.empty(budget, dtype=np.int64)
     for row in given:
@@ -102,9 +113,12 @@ def facility_location(
         evaluations = _greedy_stored(points, state, matrix, screened, indices, gains, *_buffers(len(x)))
     else:
         evaluations = _greedy_streamed(points, state, screen, indices, gains)
-    unit = scale / points.grid
-    total = float(np.dot(points.weight, state.cover))
-    return Cover(indices, gains * unit, total * unit, evaluations)
+    unit = scale * (1.0 - points.base) / points.grid
+    floor = scale * points.base * float(points.weight.sum())  # what any first row covers
+    added = gains * unit
+    if not len(given):
+        added[0] += floor
+    return Cover(indices, added, floor + unit * float(np.dot(points.weight, state.cover)), evaluations)
 
 
 def _buffers(n: int) -> tuple[IntArray, npt.NDArray[np.int32]]:

@@ -1,8 +1,9 @@
 """Upper bounds of kernel values as 16-bit integers: what the greedy loops read instead of exact values.
 
-A bound is ``ceil(65535 k)`` of a cosine that is a little too large: by the error that single-precision dot
-products of unit rows can have in any order of summation, and by the width of a table cell. So a stored value
-is never below ``65535 k``, whatever BLAS and however many threads computed it.
+The squared distance of two unit rows is taken from their differences to the pool's mean, in single precision: its
+error then shrinks with the spread of the pool. A bound belongs to a distance that is a little too small, by that
+error in any order of summation and by the width of a table cell, and is rounded up. So it is never below the
+exact value, whatever BLAS and however many threads computed it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ __all__ = ["FULL", "Screen", "add_rises"]
 FULL = 65_535
 _CELLS = 1 << 16
 _TILE = 512
+_BLOCK = 4096
 _UNIT_ROUNDOFF = 2.0**-24
 
 U16Array = npt.NDArray[np.uint16]
 
 
 class Screen:
-    """Bounds of the kernel between rows of `x`.
+    """Bounds of the kernel between rows of `x`, stretched so that :attr:`base` is 0 and 1 is 65535.
 
     Parameters
     ----------
@@ -36,66 +38,96 @@ class Screen:
     inverse : ndarray of shape (n,), float64
         One over the norm of each row.
     kernel : Kernel
+
+    Attributes
+    ----------
+    base : float
+        No two rows have a smaller kernel value.
     """
 
     def __init__(self, x: FloatArray, inverse: npt.NDArray[np.float64], kernel: Kernel) -> None:
-        unit = x.dtype == np.float32 and bool(np.all(np.abs(inverse - 1.0) < 4 * _UNIT_ROUNDOFF))
-        self.x = x if unit else (x * inverse[:, None]).astype(np.float32)
-        # gamma_d of the dot product, rounding of the two rows, rounding of 1 + cos in the table look-up
-        error = (x.shape[1] + 16) * _UNIT_ROUNDOFF * 1.01
-        edges = -1.0 + (np.arange(_CELLS + 1) + 1) * (2.0 / _CELLS) + error
-        bounds = np.ceil(kernel(np.minimum(edges, 1.0)) * FULL + 1e-6)
-        self.table: U16Array = np.minimum(bounds, FULL).astype(np.uint16)
+        self.y, squares = _centred(x, inverse)
+        radius = max(float(squares.max()) * (1 + 1e-6), 1e-10)
+        widest = 4.0 * radius
+        self.base = min(float(kernel(np.array([1.0 - 0.5 * widest]))[0]), 1.0 - 1e-6)
+        # Errors in units of radius * roundoff: the dot product in any order (2 d), rounding of the rows (8) and of
+        # the sums below (at most 6 at the size of `widest`); 1e-13 for the exact values themselves.
+        error = (2.02 * x.shape[1] + 64) * _UNIT_ROUNDOFF * radius + 1e-13
+        squared = widest - (np.arange(_CELLS + 1) + 1) * (widest / _CELLS) - error
+        values = kernel(1.0 - 0.5 * np.maximum(squared, 0.0))
+        bounds = np.ceil((values - self.base) / (1.0 - self.base) * FULL + 1e-4)
+        self.table: U16Array = np.clip(bounds, 0, FULL).astype(np.uint16)
+        self.scale = np.float32(_CELLS / widest)
+        self.offset = (0.5 * widest - squares).astype(np.float32)
+
+    def _tile(self, rows: Any, columns: slice, out: U16Array) -> None:
+        product = self.y[rows] @ self.y[columns].T
+        _look_up(product, self.offset[rows], self.offset[columns], self.scale, self.table, out)
 
     def rows(self, which: npt.NDArray[np.int64]) -> U16Array:
         """Bounds of the rows `which` against all rows, of shape (len(which), n)."""
-        n = len(self.x)
+        n = len(self.y)
         out = np.empty((len(which), n), dtype=np.uint16)
-        part = self.x[which]
         width = max(_TILE, _TILE * _TILE // max(1, len(which)))
         for start in range(0, n, width):
-            stop = min(n, start + width)
-            _look_up(part @ self.x[start:stop].T, self.table, out[:, start:stop])
+            columns = slice(start, min(n, start + width))
+            self._tile(which, columns, out[:, columns])
         return out
 
     def matrix(self) -> U16Array:
         """All bounds, of shape (n, n); half of the product is computed and mirrored tile by tile."""
-        n = len(self.x)
+        n = len(self.y)
         out = np.empty((n, n), dtype=np.uint16)
         for i in range(0, n, _TILE):
             rows = slice(i, min(n, i + _TILE))
             for j in range(i, n, _TILE):
                 columns = slice(j, min(n, j + _TILE))
-                _look_up(self.x[rows] @ self.x[columns].T, self.table, out[rows, columns])
+                self._tile(rows, columns, out[rows, columns])
                 if j > i:
                     _mirror(out[rows, columns], out[columns, rows])
         return out
 
     def column_sums(self, low: npt.NDArray[np.int32], units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Sum over i of ``units_i max(bound_ci - low_i, 0)`` for every row c, without an (n, n) array."""
-        n = len(self.x)
+        n = len(self.y)
         out = np.zeros(n, dtype=np.int64)
         for i in range(0, n, _TILE):
             rows = slice(i, min(n, i + _TILE))
             for j in range(i, n, _TILE):
                 columns = slice(j, min(n, j + _TILE))
                 tile = np.empty((rows.stop - i, columns.stop - j), dtype=np.uint16)
-                _look_up(self.x[rows] @ self.x[columns].T, self.table, tile)
+                self._tile(rows, columns, tile)
                 add_rises(tile, low[columns], units[columns], out[rows])
                 if j > i:
                     add_rises(tile.T, low[rows], units[rows], out[columns])
         return out
 
 
+def _centred(x: FloatArray, inverse: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float32], FloatArray]:
+    """Unit rows less their mean in float32, and the squared norms of the differences."""
+    n, d = x.shape
+    total = np.zeros(d)
+    for start in range(0, n, _BLOCK):
+        total += inverse[start : start + _BLOCK] @ x[start : start + _BLOCK].astype(np.float64)
+    out, squares = np.empty((n, d), dtype=np.float32), np.empty(n)
+    for start in range(0, n, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block = x[part] * inverse[part, None] - total / n
+        out[part] = block
+        squares[part] = np.einsum("ij,ij->i", block, block)
+    return out, squares
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _look_up(cosines: npt.NDArray[np.float32], table: U16Array, out: U16Array) -> None:
-    scale = np.float32((table.size - 1) / 2)
+def _look_up(product: Any, left: Any, right: Any, scale: Any, table: Any, out: Any) -> None:
     last = np.float32(table.size - 1)
-    for i in range(cosines.shape[0]):
-        for j in range(cosines.shape[1]):
-            place = (cosines[i, j] + np.float32(1.0)) * scale
+    two = np.float32(2.0)
+    for i in range(product.shape[0]):
+        row, target, shift = product[i], out[i], left[i]
+        for j in range(row.size):
+            place = (shift + right[j] + two * row[j]) * scale
             place = min(max(place, np.float32(0.0)), last)
-            out[i, j] = table[np.uint32(np.int32(place))]
+            target[j] = table[np.uint32(np.int32(place))]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -173,9 +173,27 @@ def test_properties(n: int, d: int, seed: int, duplicates: bool, data: st.DataOb
     np.testing.assert_allclose(picked.gains, slow.max_herding(k, budget, tuple(given))[1], atol=1e-9)
     prefix = data.draw(st.integers(1, budget))
     assert max_herding(x, prefix, given=tuple(given)).indices.tolist() == picked.indices[:prefix].tolist()
-    order = rng.permutation(n)
-    moved = max_herding(x[order], budget, given=tuple(np.argsort(order)[given]))
-    np.testing.assert_allclose(moved.gains, picked.gains, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_permuting_rows_permutes_the_answer(seed: int) -> None:
+    """Where no gains tie; after a tie the two paths may part."""
+    x = clustered(120, 16, clusters=9, seed=seed)
+    order = np.random.default_rng(seed).permutation(120)
+    picked = max_herding(x, 12, given=(3, 50))
+    moved = max_herding(x[order], 12, given=tuple(np.argsort(order)[[3, 50]]))
+    assert order[moved.indices].tolist() == picked.indices.tolist()
+    np.testing.assert_allclose(moved.gains, picked.gains, rtol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-4])
+def test_a_pool_that_fills_a_narrow_cone_is_still_exact_and_cheap(spread: float) -> None:
+    """Embeddings of language models may all have cosines near 1: bounds must follow their spread."""
+    rng = np.random.default_rng(0)
+    x = (1 + spread * rng.normal(size=(400, 32))).astype(np.float32)
+    picked = max_herding(x, 60)
+    np.testing.assert_allclose(picked.gains, slow.max_herding(slow.kernel_matrix(x), 60)[1], atol=1e-10)
+    assert picked.info["exact_evaluations"] < 200
 
 
 def test_official_breaks_ties_by_the_permutation() -> None:
