@@ -82,22 +82,22 @@ class DuplicateReport:
 
     def summary(self) -> str:
         """One paragraph for people."""
-        parts = [
-            f"{len(self.redundant(kind)):,} {word} ({len(getattr(self, kind)):,} group"
-            f"{'' if len(getattr(self, kind)) == 1 else 's'})"
-            for kind, word in (("exact", "repeat another text exactly"), ("normalised", "repeat one up to form"))
-        ]
-        near = f"{len(self.redundant('near')):,} are near another (cosine >= {self.threshold:g})"
-        if not self.compared:
-            near = "nearness by embedding was not checked"
-        elif self.compared < self.n:
+        near = "nearness not checked"
+        if self.compared:
+            near = self._count("near", "near", f", cosine >= {self.threshold:g}")
+        if 0 < self.compared < self.n:
             seen = (self.compared / self.n) ** 2
-            near += f" among a sample of {self.compared:,} rows, which shows about {seen:.0%} of the near pairs"
-        text = f"Duplicates in the pool of {self.n:,}: {parts[0]}, {parts[1]}, {near}."
+            near += f" in a sample of {self.compared:,} rows, which shows about {seen:.0%} of the near pairs"
+        exact, form = self._count("exact", "exact"), self._count("normalised", "up to form")
+        text = f"Duplicates in the pool of {self.n:,}: {exact}, {form}, {near}."
         if self.disagreeing:
             ids = ", ".join(self.disagreeing[0])
             text += f" Labels differ within {len(self.disagreeing):,} of these groups, for example {ids}."
         return text
+
+    def _count(self, kind: str, word: str, more: str = "") -> str:
+        groups = len(getattr(self, kind))
+        return f"{len(self.redundant(kind)):,} {word} ({groups:,} group{'' if groups == 1 else 's'}{more})"
 
 
 def duplicates(
