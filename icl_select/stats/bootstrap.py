@@ -109,22 +109,14 @@ def hierarchical_bootstrap(
 
 
 def interval_of(cells: Cells, variance: MeanVariance, *, seed: int, n_resamples: int, level: float) -> Interval:
-    """Stretch the bootstrap of `cells` to the standard error and degrees of freedom of `variance`."""
+    """Bootstrap `cells` and stretch the resamples to the standard error and degrees of freedom of `variance`."""
     check_level(level, name="level")
     check_positive(n_resamples, name="n_resamples")
-    deviations = bootstrap_means(cells, seed=seed, n_resamples=n_resamples)
-    deviations -= deviations.mean()
-    spread = float(deviations.std())
-    upper = (1 + level) / 2
-    low = high = 0.0
-    if variance.se > 0 and spread > 0:
-        quantile = float(special.stdtrit(variance.df, upper)) if math.isfinite(variance.df) else special.ndtri(upper)
-        stretch = variance.se / spread * quantile / float(special.ndtri(upper))
-        low, high = (stretch * np.quantile(deviations, [1 - upper, upper])).tolist()
+    low, high = stretch(bootstrap_means(cells, seed=seed, n_resamples=n_resamples), variance, level)
     return Interval(
         estimate=variance.effect,
-        low=variance.effect + min(low, 0.0),
-        high=variance.effect + max(high, 0.0),
+        low=low,
+        high=high,
         level=level,
         method="hierarchical bootstrap (draws x items), t-scaled",
         se=variance.se,
@@ -134,6 +126,19 @@ def interval_of(cells: Cells, variance: MeanVariance, *, seed: int, n_resamples:
         n_resamples=n_resamples,
         seed=seed,
     )
+
+
+def stretch(resampled: FloatArray, variance: MeanVariance, level: float) -> tuple[float, float]:
+    """Return the percentile interval of the resamples after giving them the right spread."""
+    deviations = resampled - resampled.mean()
+    spread = float(deviations.std())
+    if variance.se == 0 or spread == 0:
+        return variance.effect, variance.effect
+    upper = (1 + level) / 2
+    normal = float(special.ndtri(upper))
+    quantile = float(special.stdtrit(variance.df, upper)) if math.isfinite(variance.df) else normal
+    low, high = np.quantile(deviations, [1 - upper, upper]) * (variance.se / spread * quantile / normal)
+    return variance.effect + min(float(low), 0.0), variance.effect + max(float(high), 0.0)
 
 
 def bootstrap_means(cells: Cells, *, seed: int, n_resamples: int) -> FloatArray:

@@ -86,7 +86,7 @@ def compare(
     scores = [finite_vector(v, name=f"draw {r} of method") for r, v in enumerate(method)]
     baseline = _repeats(random, scores)
     cells = make_cells([m - b.mean(axis=0) for m, b in zip(scores, baseline, strict=True)], item_ids, name="method")
-    shared, luck, luck_df = _luck(cells, baseline, picks)
+    shared, luck, luck_df = shared_luck(cells, baseline, picks)
     variance = variance_of(cells, luck=luck, luck_df=luck_df)
     interval = interval_of(cells, variance, seed=seed, n_resamples=n_resamples, level=level)
     p_flip, test = _over_draws(cells, scores, baseline, seed)
@@ -141,7 +141,7 @@ def _repeats(random: Sequence[Any], scores: Sequence[FloatArray]) -> list[FloatA
     return baseline
 
 
-def _luck(
+def shared_luck(
     cells: Cells, baseline: Sequence[FloatArray], picks: Sequence[Sequence[Any]] | None
 ) -> tuple[float | None, float, float]:
     """Overlap of the picks, the variance it makes all draws share, and that variance's degrees of freedom."""
