@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +320,10 @@ def test_a_written_pool_can_be_read_with_another_text(tmp_path: Path) -> None:
     assert other.labels == ["k"]
     assert other.ids == pool.ids
     assert dict(other[0].fields) == {"body": "b"}
+
+
+def test_importing_pools_loads_no_heavy_library() -> None:
+    heavy = "'torch', 'faiss', 'transformers', 'pandas', 'datasets', 'pyarrow', 'scipy', 'numba', 'matplotlib'"
+    code = f"import sys, icl_select.data; print([name for name in ({heavy}) if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
