@@ -1,0 +1,118 @@
+"""Options that several commands share, and how they become pools and embeddings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from icl_select.data import Pool
+    from icl_select.data.rows import RowOptions
+    from icl_select.embedding import Embeddings, Encoder
+
+__all__ = ["EncoderOptions", "PoolOptions", "read_queries", "read_text", "remark", "report_duplicates"]
+
+
+_FILE_SUFFIXES = {".jsonl", ".csv", ".parquet", ".gz"}
+
+
+def remark(text: str) -> None:
+    """Tell the person at the terminal something, on stderr."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PoolOptions:
+    """How a pool is read."""
+
+    text: str | None = None
+    """Field that is embedded, or a template of fields such as '{subject}: {body}'. Default: the field 'text'."""
+    id: str | None = None
+    """Field that identifies a row. Default: 'id' where there is one, else a hash of the content."""
+    label: str | None = None
+    """Field that holds labels already made. Default: 'label' where there is one."""
+    split: str | None = None
+    """Split of a Hugging Face data set."""
+    config: str | None = None
+    """Configuration of a Hugging Face data set."""
+    revision: str | None = None
+    """Revision of a Hugging Face data set; pin it."""
+
+    def read(self, path: str) -> Pool:
+        """Read a file or saved folder where there is one of that name, else a data set of the hub."""
+        from icl_select.data import Pool
+
+        row: RowOptions = {}
+        if self.text is not None:
+            row["text"] = self.text
+        if self.id is not None:
+            row["id"] = self.id
+        if self.label is not None:
+            row["label"] = self.label
+        if Path(path).is_file() or Path(path).suffix in _FILE_SUFFIXES:
+            return Pool.read(path, **row)
+        return Pool.from_hub(path, config=self.config, split=self.split, revision=self.revision, **row)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How texts become vectors."""
+
+    encoder: Annotated[str, Parameter(name=["--encoder", "--embedding-model"])] = "minilm"
+    """Encoder: minilm (offline), hash (lexical, no model), or a hub id or path with '@revision'."""
+    centre: bool = True
+    """Subtract the pool's mean vector, from queries too."""
+    cache: bool = True
+    """Keep embeddings on disk (ICS_CACHE_DIR)."""
+
+    def load(self) -> Encoder:
+        from icl_select.embedding import load_encoder
+
+        return load_encoder(self.encoder)
+
+    def embed(self, pool: Pool, encoder: Encoder | None = None) -> Embeddings:
+        from icl_select.embedding import embed
+
+        x = embed(pool, encoder or self.load(), centre=self.centre, cache=None if self.cache else False)
+        cut = int(x.truncated.sum())
+        if cut:
+            remark(f"{cut} of {len(pool)} texts are longer than the encoder reads; only their beginning counts.")
+        return x
+
+
+def report_duplicates(pool: Pool, x: Any) -> dict[str, Any]:
+    """Find duplicates, say so on stderr, and return the report for the record."""
+    from icl_select.data import duplicates
+
+    report = duplicates(pool, x)
+    remark(report.summary())
+    return report.to_dict()
+
+
+def read_text(path: Path) -> str:
+    """Read a small text file, or raise DataError that says what is wrong with it."""
+    from icl_select.errors import DataError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise DataError(f"cannot read {path}: {exc.strerror}. Check the path.") from exc
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{path} is not UTF-8 ({exc.reason} at byte {exc.start}). Save it as UTF-8.") from exc
+
+
+def read_queries(pool: Pool, texts: Sequence[str], path: str | None, source: PoolOptions) -> Pool:
+    """Queries typed on the command line, or read from a file like the pool."""
+    from icl_select.data import Pool
+    from icl_select.errors import ParameterError
+
+    if bool(texts) == (path is not None):
+        raise ParameterError("say what to answer: --query TEXT (again for more), or --queries FILE, and not both.")
+    return source.read(path) if path is not None else Pool.from_texts(list(texts))

@@ -1,0 +1,110 @@
+"""``icl-select labels``: give examples to people and labelling tools, and take labels back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from icl_select.cli._options import PoolOptions, read_text, remark
+from icl_select.cli._output import emit_json
+from icl_select.errors import DataError, ParameterError
+
+__all__ = ["app"]
+
+app = App(name="labels", help="Exchange labels with people and labelling tools.")
+
+Format = Literal["csv", "jsonl", "label-studio", "argilla", "prodigy"]
+
+
+@app.command(name="export")
+def export_labels(
+    pool: str,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    selection: Path | None = None,
+    ids: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "csv",  # noqa: A002
+    label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    source: PoolOptions = PoolOptions(),
+) -> None:
+    """Write rows as tasks for people or a labelling tool, in the order they should be labelled.
+
+    Parameters
+    ----------
+    pool
+        File, folder or hub id of the pool.
+    output
+        Task file to write.
+    selection
+        JSON written by `icl-select select --json`; its rows are exported.
+    ids
+        Ids of the rows to export, where no selection is given.
+    format
+        csv, jsonl, label-studio, argilla or prodigy.
+    label_words
+        The labels to choose from, for tools that show them.
+    """
+    from icl_select.data import export_tasks
+
+    if (selection is None) == (not ids):
+        raise ParameterError("say which rows: --selection FILE (from `select --json`), or --ids ID ID …, and not both.")
+    texts = source.read(pool)
+    wanted = list(ids) if selection is None else _selected_ids(selection)
+    rows = [texts.index(name) for name in wanted]
+    export_tasks(texts, rows, output, format, label_words=list(label_words) or None)
+    remark(f"wrote {len(rows)} tasks to {output}")
+
+
+def _selected_ids(path: Path) -> list[str]:
+    try:
+        ids = json.loads(read_text(path))["ids"]
+        return [str(name) for name in ids]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DataError(f"{path} is no selection. Write one with: icl-select select POOL … --json -o {path}") from exc
+
+
+@app.command(name="import")
+def import_labels(
+    pool: str,
+    labels: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    format: Annotated[Format | None, Parameter(name=["--format", "-f"])] = None,  # noqa: A002
+    label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    on_conflict: Literal["error", "keep", "replace", "majority"] = "error",
+    source: PoolOptions = PoolOptions(),
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Read labels back and write the pool with them; unlabelled rows stay, conflicts are reported.
+
+    Parameters
+    ----------
+    pool
+        File, folder or hub id of the pool.
+    labels
+        File of labels.
+    output
+        Pool file (.jsonl) to write; may be the pool itself.
+    format
+        csv, jsonl, label-studio, argilla or prodigy; recognised by content where not given.
+    label_words
+        Labels that are allowed; others are an error.
+    on_conflict
+        What to do where annotators, or an old and a new label, disagree.
+    as_json
+        Write the report as JSON to standard output.
+    """
+    from icl_select.data import import_labels as merge
+
+    texts = source.read(pool)
+    words = list(label_words) or None
+    merged, report = merge(texts, labels, format, label_words=words, on_conflict=on_conflict)
+    merged.to_jsonl(output)
+    remark(report.summary())
+    if as_json:
+        emit_json(report.to_dict())

@@ -1,0 +1,117 @@
+"""``icl-select select``: which examples to label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from icl_select.cli._options import EncoderOptions, PoolOptions, remark, report_duplicates
+from icl_select.cli._output import emit_json, emit_rows
+from icl_select.errors import ParameterError
+
+if TYPE_CHECKING:
+    from icl_select.data import Pool
+    from icl_select.embedding import Embeddings
+    from icl_select.types import Selection
+
+__all__ = ["select"]
+
+
+def select(
+    pool: str,
+    /,
+    *,
+    budget: Annotated[int, Parameter(name=["--budget", "--annotation-size", "-b"])],
+    method: Annotated[str, Parameter(name=["--method", "--selective-annotation-method", "-m"])] = "max_herding",
+    seed: int = 0,
+    ignore_labels: Annotated[bool, Parameter(negative="")] = False,
+    source: PoolOptions = PoolOptions(),
+    encoding: EncoderOptions = EncoderOptions(),
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    format: Annotated[str | None, Parameter(name=["--format", "-f"])] = None,  # noqa: A002
+    label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Say which examples to label.
+
+    Rows that already have a label count as labelled: they cover others and are not picked again.
+
+    Parameters
+    ----------
+    pool
+        File, folder or hub id of the pool.
+    budget
+        How many new labels you can pay for.
+    method
+        Method with parameters, such as 'max_herding(bandwidth=0.8)'; see `icl-select methods`.
+    seed
+        Seed of methods that draw at random.
+    ignore_labels
+        Select as if no row were labelled yet.
+    output
+        Write here instead of to standard output.
+    format
+        Write tasks for a labelling tool: csv, jsonl, label-studio, argilla or prodigy. Needs --output.
+    label_words
+        The labels to choose from, for tools that show them.
+    as_json
+        Write one JSON document with everything that made the selection.
+    """
+    from icl_select.methods import select as select_rows
+
+    if format is not None and output is None:
+        raise ParameterError(f"--format {format} writes a file of tasks. Say where with --output FILE.")
+    if format is not None and as_json:
+        raise ParameterError("--format and --json each say how to write the result. Pass one of them.")
+    texts = source.read(pool)
+    x = encoding.embed(texts)
+    found = report_duplicates(texts, x)
+    given = [] if ignore_labels else texts.labelled.tolist()
+    if given:
+        remark(
+            f"{len(given)} of {len(texts)} rows are labelled already; they count as covered and are not picked "
+            "(--ignore-labels selects among all rows)."
+        )
+    picked = select_rows(method, x, budget, given=given, seed=seed)
+    if format is not None and output is not None:
+        from icl_select.data import export_tasks
+
+        words = list(label_words) or None
+        export_tasks(texts, picked.indices, output, format, label_words=words, selection=picked)
+        remark(f"wrote {budget} tasks to {output}")
+    elif as_json:
+        emit_json(_record(texts, x, picked, [texts[i].id for i in given], found), output)
+    else:
+        rows = [(r, texts[i].id, float(picked.gains[r]), texts[i].text) for r, i in enumerate(picked.indices)]
+        emit_rows(("rank", "id", "gain", "text"), rows, output)
+
+
+def _record(
+    pool: Pool, x: Embeddings, picked: Selection, given: list[str], duplicates: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that made the selection, so that it can be traced and repeated."""
+    from icl_select import __version__
+
+    return {
+        "schema": "icl-select/selection/1",
+        "method": picked.method,
+        "seed": picked.seed,
+        "budget": len(picked),
+        "nested": picked.nested,
+        "ids": [pool[i].id for i in picked.indices],
+        "indices": picked.indices.tolist(),
+        "gains": picked.gains.tolist(),
+        "given": given,
+        "info": dict(picked.info),
+        "pool": {"fingerprint": pool.fingerprint, "size": len(pool)},
+        "embeddings": {
+            "fingerprint": x.fingerprint,
+            "encoder": x.encoder.name,
+            "centred": x.shift is not None,
+            "truncated": int(x.truncated.sum()),
+        },
+        "duplicates": duplicates,
+        "version": __version__,
+    }

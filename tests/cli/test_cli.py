@@ -1,0 +1,193 @@
+"""The command line as a person meets it: real files, the shipped encoder without a model, exit codes, streams."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icl_select.cli import run
+
+TEXTS = [
+    "my invoice is wrong",
+    "the invoice shows the wrong sum",
+    "I was charged twice on my invoice",
+    "I cannot log in",
+    "login fails since Monday",
+    "password reset does not arrive",
+    "where is my parcel",
+    "the parcel arrived broken",
+]
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ICS_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "pool.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": f"t{i}", "text": text}) + "\n" for i, text in enumerate(TEXTS)), encoding="utf-8"
+    )
+    return path
+
+
+def labelled(pool: Path) -> Path:
+    labels = {"t1": "billing", "t4": "account", "t7": "delivery"}
+    rows = [json.loads(line) for line in pool.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["label"] = labels.get(row["id"])
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return pool
+
+
+def test_select_writes_one_line_per_pick(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["select", str(pool), "--budget", "3", "--encoder", "hash"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("\t") == ["rank", "id", "gain", "text"]
+    assert len(lines) == 4
+    assert len({line.split("\t")[1] for line in lines[1:]}) == 3
+
+
+def test_select_json_carries_what_made_it(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["select", str(pool), "-b", "2", "-m", "max_herding(bandwidth=0.8)", "--encoder", "hash", "--json"]
+    assert run(argv) == 0
+    first = capsys.readouterr().out
+    record = json.loads(first)
+    assert record["method"] == "max_herding(bandwidth=0.8)"
+    assert len(record["ids"]) == len(record["gains"]) == 2
+    assert record["pool"]["size"] == 8
+    assert record["embeddings"]["centred"] is True
+    assert run(argv) == 0
+    assert capsys.readouterr().out == first, "a second run gives the same bytes"
+
+
+def test_flags_of_the_published_scripts_are_understood(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["select", str(pool), "--annotation_size", "2", "--selective_annotation_method", "random"]
+    assert run([*argv, "--embedding_model", "hash"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_labelled_rows_are_not_picked_again(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled(pool)
+    assert run(["select", str(pool), "-b", "5", "--encoder", "hash", "--json"]) == 0
+    streams = capsys.readouterr()
+    record = json.loads(streams.out)
+    assert set(record["given"]) == {"t1", "t4", "t7"}
+    assert not set(record["ids"]) & set(record["given"])
+    assert "3 of 8 rows are labelled already" in streams.err
+
+
+def test_round_trip_through_a_spreadsheet(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    todo = tmp_path / "todo.csv"
+    argv = ["select", str(pool), "-b", "3", "--encoder", "hash", "-o", str(todo), "-f", "csv"]
+    assert run(argv) == 0
+    with todo.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 3
+    for row in rows:
+        row["label"] = "billing"
+    with todo.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert run(["labels", "import", str(pool), str(todo), "-o", str(pool), "--json"]) == 0
+    capsys.readouterr()
+    assert run(["prompt", str(pool), "-q", "invoice wrong", "--encoder", "hash", "-k", "2", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["examples"]) == 2
+    assert {example["label"] for example in answer["examples"]} == {"billing"}
+    assert answer["usage"]["prompt_tokens"] == len(answer["prompt"].encode())
+
+
+def test_retrieve_and_prompt_agree(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled(pool)
+    common = [str(pool), "--query", "the login fails", "--encoder", "hash", "-k", "2", "--json"]
+    assert run(["retrieve", *common]) == 0
+    hits = json.loads(capsys.readouterr().out)["hits"]
+    assert run(["prompt", *common]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert hits[0]["id"] == "t4"
+    assert [e["id"] for e in answer["examples"]] == [h["id"] for h in reversed(hits)], "nearest last"
+
+
+def test_density_of_two_pools(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["density", f"a={pool}", f"b={pool}", "-e", "hash"]
+    assert run([*argv, "--json"]) == 0
+    panels = json.loads(capsys.readouterr().out)["panels"]
+    assert list(panels) == ["hash"]
+    assert panels["hash"]["a"] == panels["hash"]["b"]
+    for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!"), ("json", b"{")):
+        out = tmp_path / f"density.{suffix}"
+        assert run([*argv, "-o", str(out)]) == 0
+        assert out.read_bytes().startswith(start)
+
+
+def test_check_finds_a_leak_and_can_fail_on_it(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"text": "I cannot log in"}\n{"text": "something else entirely"}\n', encoding="utf-8")
+    argv = ["check", str(pool), "--queries", str(queries), "--encoder", "hash"]
+    assert run(argv) == 0
+    assert run([*argv, "--fail-on-leak"]) == 100
+    capsys.readouterr()
+
+
+def test_methods_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["methods"]
+    assert {"random", "vote_k", "ideal", "sub_sa", "max_herding"} <= {entry["name"] for entry in entries}
+    assert all(entry["summary"] for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["select", "POOL", "-b", "0"], 1, "budget=0"),
+        (["select", "POOL", "-b", "9"], 1, "exceeds the 8 rows"),
+        (["select", "POOL", "-b", "2", "-m", "max_hedring"], 1, "'max_herding'"),
+        (["select", "POOL", "-b", "2", "-m", "max_herding(bandwith=1)"], 1, "'bandwidth'"),
+        (["select", "POOL", "-b", "2", "--text", "{subjct}"], 1, "subjct"),
+        (["select", "POOL", "-b", "two"], 2, ""),
+        (["select", "POOL"], 2, "--budget"),
+        (["select", "missing.jsonl", "-b", "2"], 1, "missing.jsonl"),
+        (["select", "POOL", "-b", "2", "--format", "csv"], 1, "--output"),
+        (["prompt", "POOL"], 1, "--query"),
+        (["prompt", "POOL", "-q", "hello"], 1, "labelled"),
+        (["density"], 1, "no pool"),
+        (["selct"], 2, ""),
+    ],
+)
+def test_wrong_input_is_one_clear_message(
+    pool: Path, capsys: pytest.CaptureFixture[str], argv: list[str], code: int, words: str
+) -> None:
+    argv = [str(pool) if token == "POOL" else token for token in argv]
+    encoder = ["--encoder", "hash"] if argv[0] in ("select", "prompt") else []
+    assert run([*argv, *encoder]) == code
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert words in streams.err
+    assert "Traceback" not in streams.err
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom icl_select.cli import run\nassert run(['--help']) == 0\n"
+        "heavy = {'torch', 'faiss', 'transformers', 'pandas', 'numba', 'matplotlib', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "select" in done.stdout
+
+
+def test_a_reader_that_stops_early_is_no_error(pool: Path) -> None:
+    env = {**os.environ, "ICS_CACHE_DIR": str(pool.parent / "cache")}
+    script = f"{sys.executable} -m icl_select select {pool} -b 8 --encoder hash | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rank\t")
