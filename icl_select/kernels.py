@@ -162,4 +162,5 @@ def _distances(cosines: FloatArray) -> FloatArray:
     gap = 1.0 - cosines
     gap[gap < _RESOLUTION] = 0.0
     gap *= 2.0
-    return np.sqrt(gap, out=gap)
+    distances: FloatArray = np.sqrt(gap, out=gap)
+    return distances

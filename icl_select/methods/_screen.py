@@ -45,7 +45,7 @@ class Screen:
         No two rows have a smaller kernel value.
     """
 
-    def __init__(self, x: FloatArray, inverse: npt.NDArray[np.float64], kernel: Kernel) -> None:
+    def __init__(self, x: FloatArray, inverse: FloatArray, kernel: Kernel) -> None:
         self.y, squares = _centred(x, inverse)
         radius = max(float(squares.max()) * (1 + 1e-6), 1e-10)
         widest = 4.0 * radius
@@ -103,7 +103,7 @@ class Screen:
         return out
 
 
-def _centred(x: FloatArray, inverse: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float32], FloatArray]:
+def _centred(x: FloatArray, inverse: FloatArray) -> tuple[npt.NDArray[np.float32], FloatArray]:
     """Unit rows less their mean in float32, and the squared norms of the differences."""
     n, d = x.shape
     total = np.zeros(d)
