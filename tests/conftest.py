@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Read once, when huggingface_hub is first imported, which may be while tests are collected.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -16,11 +20,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("reference material (../shared beside the checkout) is not here")
     return SHARED
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def clustered(n: int, d: int, clusters: int = 25, seed: int = 0) -> np.ndarray:

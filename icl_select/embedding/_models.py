@@ -53,6 +53,11 @@ def find_source(model: str, revision: str | None) -> Source:
             raise ParameterError(
                 f"revision={revision!r} was given with the folder {model}, which has only its content. Leave it out."
             )
+        if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+            raise ModelError(
+                f"the folder {model} holds no model: neither config.json nor modules.json is there. Pass the folder "
+                "that a model was saved or downloaded to."
+            )
         return Source(folder.resolve().name, _content_hash(folder), str(folder), local=True)
     if model.startswith((".", "~", "/")) or not _HUB_ID.fullmatch(model):
         raise ModelError(

@@ -155,20 +155,22 @@ class VectorCache:
         connection = None
         try:
             connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            # A damaged text is a row to leave out, not a reason to stop.
+            connection.text_factory = lambda content: content.decode("utf-8", "replace")
             # A power cut may cost the last batches, never the file.
             connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnicodeDecodeError) as exc:  # the latter: a damaged name in an error message
             raise StoreError(f"the embedding cache {self.path} {_reason(exc)} {_WAY_OUT}") from exc
         finally:
             if connection is not None:
                 connection.close()
 
 
-def _reason(exc: sqlite3.Error) -> str:
+def _reason(exc: sqlite3.Error | UnicodeDecodeError) -> str:
     # The primary code is the low byte of the extended one.
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if isinstance(exc, UnicodeDecodeError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"is damaged ({exc}). Delete the file: its texts will be encoded again."
     if code == sqlite3.SQLITE_FULL:
         return "cannot be written: the disk is full. Free some space and run again; what was finished is kept."
@@ -176,7 +178,7 @@ def _reason(exc: sqlite3.Error) -> str:
         return f"cannot be written ({exc})."
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"was locked by another process for {_BUSY_SECONDS:.0f} s. Run again when that process has finished."
-    return f"cannot be used ({exc})."
+    return f"cannot be used ({exc}). If it is damaged, delete the file: its texts will be encoded again."
 
 
 def _key(text: str) -> bytes:

@@ -23,7 +23,7 @@ _KINDS: Mapping[str, Callable[..., Encoder]] = {
     "causal_lm": CausalLMEncoder,
 }
 
-_PARAMETERISED = re.compile(r"(\w+)(\(.*\))?", re.DOTALL)
+_PARAMETERISED = re.compile(r"(\w+)\s*(\(.*)?", re.DOTALL)
 
 
 def encoder_names() -> list[str]:
@@ -60,13 +60,14 @@ def load_encoder(name: str) -> Encoder:
     >>> load_encoder("hash(dim=512)").dim
     512
     """
-    match = _PARAMETERISED.fullmatch(name.strip())
+    name = name.strip()
+    match = _PARAMETERISED.fullmatch(name)
     if match and (match[1] in _KINDS or match[2]):
         return _build(name)
-    model, _, revision = name.strip().partition("@")
+    model, _, revision = name.partition("@")
     if model in PUBLISHED:
         return SentenceTransformerEncoder(model, revision or None)
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return SentenceTransformerEncoder(name)
     if "/" not in name and not name.startswith((".", "~")):
         raise UnknownNameError(
