@@ -1,0 +1,1 @@
+"""Offline evaluation: campaigns over benchmarks and own files, and verdicts against random selection."""

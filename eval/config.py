@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from icl_select import registry
 from icl_select.errors import ConfigError, IclSelectError, suggest
@@ -31,6 +31,14 @@ _LISTS = ("tasks", "methods", "budgets")
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _kind(entry: Any) -> str:
+    return "own" if isinstance(entry, (Mapping, CustomTask)) else "name"
+
+
+# A tag, so that a broken entry is complained about as what it is, and once.
+TaskEntry = Annotated[Annotated[str, Tag("name")] | Annotated[CustomTask, Tag("own")], Discriminator(_kind)]
 
 
 class Retrieval(_Model):
@@ -62,7 +70,7 @@ class Campaign(_Model):
     """Task x method x budget x draw: what is compared, on what, and how it is tested."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$", description="Name of the campaign, shown in reports.")
-    tasks: list[str | CustomTask] = Field(min_length=1, description="Benchmarks by name, or your own files.")
+    tasks: list[TaskEntry] = Field(min_length=1, description="Benchmarks by name, or your own files.")
     methods: list[str] = Field(min_length=1, description="Methods with parameters: max_herding(bandwidth=0.8).")
     budgets: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="Numbers of labels.")
     baseline: str = Field("random", description="Method that every other one is compared with.")
@@ -76,8 +84,8 @@ class Campaign(_Model):
         0.5, gt=0, le=1, description="Share of the pool per draw at most, so that draws differ; null: no such limit."
     )
     test_size: int = Field(256, ge=1, description="Test items per draw at most.")
-    retrieval: Retrieval = Retrieval()
-    prompt: PromptSettings = PromptSettings()
+    retrieval: Retrieval = Field(default=Retrieval(), description="How demonstrations are found.")
+    prompt: PromptSettings = Field(default=PromptSettings(), description="How prompts are packed.")
     scorer: str = Field("knn", description="Scorer with parameters: knn, knn(k=1).")
     alpha: float = Field(0.05, gt=0, lt=1, description="Level of the tests; 1 - alpha is that of the intervals.")
     power: float = Field(0.8, gt=0, lt=1, description="Power that detectable differences are stated for.")
@@ -205,7 +213,7 @@ def validate(content: Mapping[str, Any], source: str) -> Campaign:
     try:
         return Campaign.model_validate(content)
     except ValidationError as exc:
-        lines = [_explain(error) for error in exc.errors() if not _shadowed(error, exc)]
+        lines = [_explain(error) for error in exc.errors()]
         raise ConfigError(f"{source}: " + "\n".join(lines)) from exc
 
 
@@ -312,7 +320,9 @@ def split_list(text: str) -> list[str]:
 
 
 def _explain(error: Any) -> str:
-    location = [part for part in error["loc"] if part not in ("str", "CustomTask")]
+    location = list(error["loc"])
+    if location[:1] == ["tasks"] and len(location) > 2:
+        del location[2]  # the tag
     place = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         return f"unknown key {place!r}.{suggest(str(location[-1]), _known_keys(location))}"
@@ -328,12 +338,3 @@ def _known_keys(location: list[Any]) -> list[str]:
     models: dict[str, type[BaseModel]] = {"retrieval": Retrieval, "prompt": PromptSettings, "tasks": CustomTask}
     model = models.get(str(location[0]), Campaign) if len(location) > 1 else Campaign
     return list(model.model_fields)
-
-
-def _shadowed(error: Any, exc: ValidationError) -> bool:
-    """A task that is a mapping also fails as a name, and the reverse: keep the complaint that fits."""
-    location = error["loc"]
-    if len(location) < 3 or location[0] != "tasks":
-        return False
-    is_mapping = any(e["loc"][:3] == (*location[:2], "str") and isinstance(e["input"], dict) for e in exc.errors())
-    return bool((location[2] == "str") == is_mapping)

@@ -90,7 +90,7 @@ def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scor
         "task": task.protocol(),
         "options": data.options_key,
         "retrieval": campaign.retrieval.model_dump(mode="json"),
-        "scorer": str(registry.parse(campaign.scorer)),
+        "scorer": scorer.name,
         "versions": dict(scorer.versions),
         "prompt": campaign.prompt.model_dump(mode="json") if scorer.needs_prompt else None,
     }

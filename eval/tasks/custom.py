@@ -13,6 +13,9 @@ from ._task import Task, TextLabel
 
 __all__ = ["CustomTask"]
 
+# Those that need nothing but predictions and references (no database).
+_USABLE = tuple(name for name in METRICS if name != "sql_execution")
+
 
 class CustomTask(BaseModel):
     """Your own pool and test files as a task of a campaign."""
@@ -39,8 +42,8 @@ class CustomTask(BaseModel):
     def _consistent(self) -> CustomTask:
         if self.generation and self.labels is not None:
             raise ValueError("labels are the words of a classification task. Leave them out, or set generation: false.")
-        if self.metric is not None and self.metric not in METRICS:
-            raise ValueError(f"unknown metric {self.metric!r}.{suggest(self.metric, METRICS)}")
+        if self.metric is not None and self.metric not in _USABLE:
+            raise ValueError(f"unknown metric {self.metric!r}.{suggest(self.metric, _USABLE)}")
         return self
 
     def task(self, words: tuple[str, ...] | None) -> Task:

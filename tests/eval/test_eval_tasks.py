@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_helpers import HELLASWAG, folder_with
 
 from icl_select.errors import ConfigError, DataError, LabelError, UnknownNameError
 from icl_select.eval.tasks import (
@@ -36,18 +36,6 @@ SIZES = {
     "geoquery": (549, 328),
     "xsum": (2954, 1000),
 }
-
-
-def folder_with(
-    tmp_path: Path, name: str, pool: list[dict[str, Any]], test: list[dict[str, Any]] | None = None
-) -> Path:
-    """A data directory with one benchmark."""
-    folder = tmp_path / name
-    folder.mkdir(parents=True)
-    for part, rows in (("pool", pool), ("test", pool if test is None else test)):
-        with gzip.open(folder / f"{part}.jsonl.gz", "wt", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
-    return tmp_path
 
 
 def one(tmp_path: Path, name: str, row: dict[str, Any]) -> tuple[Any, Example]:
@@ -122,16 +110,6 @@ def test_xsum(tmp_path: Path) -> None:
     asked = "write a short summary:\nLine one.\nLine two.\nTL;DR:"
     assert prompt(task, example) == f"{asked}Two lines.\n\n{asked}"
     assert (task.metric, task.choices, task.max_tokens) == ("rouge_l", None, 1900)
-
-
-HELLASWAG = {
-    "activity_label": "Baking",
-    "ctx_a": "A chef shows pans.",
-    "ctx_b": "the pans",
-    "ctx": "A chef shows pans. the pans",
-    "endings": ["melt.", "sing.", "fly.", "are filled."],
-    "label": 3,
-}
 
 
 def test_hellaswag(tmp_path: Path) -> None:
