@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_select.errors import DataError, LabelError, ParameterError, PromptError, UnknownNameError
@@ -70,6 +70,7 @@ def test_sums_do_not_depend_on_their_order() -> None:
     assert answer(KnnScorer(), item(*votes[::-1])) == "b"
 
 
+@settings(deadline=None)
 @given(
     votes=st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1, 1)), min_size=1, max_size=12),
     k=st.one_of(st.none(), st.integers(1, 14)),
