@@ -37,9 +37,12 @@ _BUILTIN = {
 _SHARED = ("x", "budget", "given", "rng", "feedback", "raw")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spec:
-    """A registered name with its parameters; ``str(spec)`` parses back to an equal spec."""
+    """A registered name with its parameters; ``str(spec)`` parses back to an equal spec.
+
+    Specs are equal if they print alike, so ``k=1`` and ``k=1.0`` differ, as their file names do.
+    """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +50,9 @@ class Spec:
     def __str__(self) -> str:
         inner = ", ".join(f"{key}={value!r}" for key, value in sorted(self.params.items()))
         return f"{self.name}({inner})" if inner else self.name
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, Spec) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(str(self))
