@@ -54,6 +54,9 @@ __all__ = [
     "suggest",
 ]
 
+# Names listed in a message before it becomes a wall of text.
+_SHOWN = 30
+
 
 class IclSelectError(Exception):
     """Root of the tree; catch it to catch everything icl-select raises on purpose."""
@@ -140,7 +143,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     " Did you mean 'vote_k'?"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    folded = {known_name.casefold(): known_name for known_name in reversed(names)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(names)}." if names else ""
+        return f" Did you mean {folded[close[0]]!r}?"
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f" Known: {shown}." if names else ""

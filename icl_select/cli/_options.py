@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +12,9 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from icl_select.data import Pool
-    from icl_select.data.rows import RowOptions
     from icl_select.embedding import Embeddings, Encoder
 
 __all__ = ["EncoderOptions", "PoolOptions", "read_queries", "read_text", "remark", "report_duplicates"]
-
-
-_FILE_SUFFIXES = {".jsonl", ".csv", ".parquet", ".gz"}
 
 
 def remark(text: str) -> None:
@@ -45,19 +41,11 @@ class PoolOptions:
     """Revision of a Hugging Face data set; pin it."""
 
     def read(self, path: str) -> Pool:
-        """Read a file or saved folder where there is one of that name, else a data set of the hub."""
+        """Read a file, a saved folder, or a data set of the hub."""
         from icl_select.data import Pool
 
-        row: RowOptions = {}
-        if self.text is not None:
-            row["text"] = self.text
-        if self.id is not None:
-            row["id"] = self.id
-        if self.label is not None:
-            row["label"] = self.label
-        if Path(path).is_file() or Path(path).suffix in _FILE_SUFFIXES:
-            return Pool.read(path, **row)
-        return Pool.from_hub(path, config=self.config, split=self.split, revision=self.revision, **row)
+        given: dict[str, Any] = {key: value for key, value in asdict(self).items() if value is not None}
+        return Pool.read(path, **given)
 
 
 @Parameter(name="*")

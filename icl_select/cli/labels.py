@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from icl_select.cli._options import PoolOptions, read_text, remark
 from icl_select.cli._output import emit_json
-from icl_select.errors import DataError, ParameterError
+from icl_select.errors import DataError, IclSelectError, ParameterError
+
+if TYPE_CHECKING:
+    from icl_select.data import Pool
+    from icl_select.types import Selection
 
 __all__ = ["app"]
 
@@ -53,17 +57,23 @@ def export_labels(
     if (selection is None) == (not ids):
         raise ParameterError("say which rows: --selection FILE (from `select --json`), or --ids ID ID …, and not both.")
     texts = source.read(pool)
-    wanted = list(ids) if selection is None else _selected_ids(selection)
-    rows = [texts.index(name) for name in wanted]
-    export_tasks(texts, rows, output, format, label_words=list(label_words) or None)
-    remark(f"wrote {len(rows)} tasks to {output}")
+    picked = None if selection is None else _read_selection(selection, texts)
+    rows = [texts.index(name) for name in ids] if picked is None else picked.indices.tolist()
+    written = export_tasks(texts, rows, output, format, label_words=list(label_words) or None, selection=picked)
+    remark(f"wrote {len(rows)} tasks to {' and '.join(str(path) for path in written)}")
 
 
-def _selected_ids(path: Path) -> list[str]:
+def _read_selection(path: Path, pool: Pool) -> Selection:
+    """The selection in a file, its rows looked up by id: the pool may have been sorted since."""
+    from icl_select.types import Selection
+
     try:
-        ids = json.loads(read_text(path))["ids"]
-        return [str(name) for name in ids]
+        record = json.loads(read_text(path))
+        ids, gains, method = record["ids"], record["gains"], record["method"]
+        return Selection(indices=[pool.index(name) for name in ids], gains=gains, method=str(method))
     except (ValueError, KeyError, TypeError) as exc:
+        if isinstance(exc, IclSelectError):
+            raise
         raise DataError(f"{path} is no selection. Write one with: icl-select select POOL … --json -o {path}") from exc
 
 

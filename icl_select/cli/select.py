@@ -79,8 +79,8 @@ def select(
         from icl_select.data import export_tasks
 
         words = list(label_words) or None
-        export_tasks(texts, picked.indices, output, format, label_words=words, selection=picked)
-        remark(f"wrote {budget} tasks to {output}")
+        written = export_tasks(texts, picked.indices, output, format, label_words=words, selection=picked)
+        remark(f"wrote {budget} tasks to {' and '.join(str(path) for path in written)}")
     elif as_json:
         emit_json(_record(texts, x, picked, [texts[i].id for i in given], found), output)
     else:

@@ -103,6 +103,21 @@ def test_round_trip_through_a_spreadsheet(pool: Path, tmp_path: Path, capsys: py
     assert answer["usage"]["prompt_tokens"] == len(answer["prompt"].encode())
 
 
+def test_a_stored_selection_becomes_tasks_of_a_labelling_tool(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored, tasks = tmp_path / "picked.json", tmp_path / "tasks.json"
+    assert run(["select", str(pool), "-b", "3", "--encoder", "hash", "--json", "-o", str(stored)]) == 0
+    argv = ["labels", "export", str(pool), "--selection", str(stored), "-f", "label-studio", "-o", str(tasks)]
+    assert run([*argv, "--label-words", "billing", "account"]) == 0
+    exported = json.loads(tasks.read_text(encoding="utf-8"))
+    assert [task["data"]["pool_id"] for task in exported] == json.loads(stored.read_text(encoding="utf-8"))["ids"]
+    assert '<Choice value="billing"' in tasks.with_suffix(".xml").read_text(encoding="utf-8")
+    stored.write_text("[]", encoding="utf-8")
+    assert run(argv) == 1
+    assert "is no selection" in capsys.readouterr().err
+
+
 def test_retrieve_and_prompt_agree(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labelled(pool)
     common = [str(pool), "--query", "the login fails", "--encoder", "hash", "-k", "2", "--json"]

@@ -1,0 +1,46 @@
+"""What is in the tree is in the wheel: packages, data files, entry points."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_package_is_listed() -> None:
+    setuptools = project()["tool"]["setuptools"]
+    found = {"icl_select.configs"}
+    for name, folder in (("icl_select", ROOT / "icl_select"), ("icl_select.eval", ROOT / "eval")):
+        for init in folder.rglob("__init__.py"):
+            inner = init.parent.relative_to(folder).parts
+            found.add(".".join((name, *inner)))
+    assert set(setuptools["packages"]) == found
+
+
+def test_data_files_are_declared_where_they_lie() -> None:
+    data = project()["tool"]["setuptools"]["package-data"]
+    folders = {"icl_select": "icl_select", "icl_select.eval": "eval", "icl_select.configs": "configs"}
+    for package, patterns in data.items():
+        folder = ROOT / folders.get(package, package.replace(".", "/"))
+        for pattern in patterns:
+            assert list(folder.glob(pattern)), f"{package}: nothing matches {pattern}"
+
+
+def test_campaigns_are_found_from_anywhere() -> None:
+    names = {entry.name for entry in files("icl_select.configs").iterdir()}
+    assert {"demo.yaml", "knn_nine.yaml"} <= names
+
+
+def test_commands_join_through_entry_points() -> None:
+    commands = {point.name: point for point in entry_points(group="icl_select.commands")}
+    assert {"eval", "demo"} <= set(commands)
+    for point in commands.values():
+        assert callable(point.load())
