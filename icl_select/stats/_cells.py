@@ -62,7 +62,8 @@ class Cells:
         weights = self.dense([np.full(len(v), 1.0 / len(v)) for v in self.values])
         common = weights @ weights.T  # shared items / (m_r m_s)
         pairs = self.n_draws * (self.n_draws - 1)
-        return float((common.sum() - np.trace(common)) / pairs * self.sizes.mean())
+        share = float((common.sum() - np.trace(common)) / pairs * self.sizes.mean())
+        return min(share, 1.0)  # rounding, and draws of unequal size, may carry it past 1
 
 
 def make_cells(values: Sequence[Any], item_ids: Sequence[Any] | None, *, name: str) -> Cells:
