@@ -130,7 +130,7 @@ def run(
         raise ConfigError(f"--resume: {campaign.folder} holds no interrupted run. Leave --resume out to start one.")
     if dry_run:
         return _dry_run(campaign, as_json=as_json)
-    return _run(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+    return run_campaign(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
 
 
 @app.command
@@ -160,7 +160,7 @@ def resume(
     """
     from .versus import stored_campaign
 
-    return _run(stored_campaign(folder), workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+    return run_campaign(stored_campaign(folder), workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
 
 
 @app.command
@@ -279,19 +279,21 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([header, *("\t".join(str(value) for value in row.values()) for row in rows)])
 
 
-def _run(campaign: Any, *, workers: int | None, cache: bool, log_samples: bool, as_json: bool) -> int:
+def run_campaign(
+    campaign: Any, *, workers: int | None = None, cache: bool = True, log_samples: bool = False, as_json: bool = False
+) -> int:
+    """Run a campaign, remarks to stderr, the verdict to stdout; returns the exit code."""
     from icl_select.report import render_table
 
-    from .runner import plan_campaign
-    from .runner import run as run_campaign
+    from . import runner
     from .samples import write_samples
     from .store import RunFolder
 
-    done = run_campaign(
+    done = runner.run(
         campaign, workers=_cores() if workers is None else workers, cache=None if cache else False, say=_remark
     )
     if log_samples:
-        plans, _ = plan_campaign(campaign)
+        plans, _ = runner.plan_campaign(campaign)
         for path in write_samples(RunFolder(done.folder), plans):
             _remark(f"samples: {path}")
     if as_json:
