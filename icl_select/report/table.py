@@ -1,0 +1,108 @@
+"""The verdict as plain text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icl_select.errors import ParameterError
+from icl_select.report._verdict import method_sentences, scorer_name, verdict_sentences
+from icl_select.report._view import View, percent, plural, printable
+
+__all__ = ["render_table"]
+
+_MARKS = {"better": "+", "worse": "-", "no evidence": "="}
+_LEGEND = "+ better   - worse   = no evidence of a difference"
+_NARROW = 40
+
+
+def render_table(results: Mapping[str, Any], *, width: int = 100) -> str:
+    """Return the verdict and one table per budget as plain text.
+
+    Parameters
+    ----------
+    results : mapping
+        What the campaign writes as ``results.json``.
+    width : int, default=100
+        Columns; wider tables go on below, a few methods at a time.
+
+    Returns
+    -------
+    str
+        Lines of at most `width` characters.
+
+    Examples
+    --------
+    >>> print(render_table({"config": {"name": "nothing yet"}}))
+    The results hold no comparison with random, so there is no verdict. Run at least one other method
+    beside random.
+    """
+    if width < _NARROW:
+        raise ParameterError(f"a table of {width} columns was asked for. Pass width >= {_NARROW}.")
+    view = View(results)
+    lines: list[str] = []
+    if view.cells:
+        metric = ", ".join(view.metrics) or "score"
+        by = f"; scored by {scorer_name(view)}" if scorer_name(view) else ""
+        about = f"{metric} in percent, mean over {plural(_draws(view), 'draw')}; marks against {view.baseline}{by}"
+        lines += [*textwrap.wrap(about, width), _LEGEND, ""]
+        for budget in view.budgets:
+            lines += [*_budget(view, budget, width), ""]
+    lines += textwrap.wrap(" ".join(verdict_sentences(view)), width)
+    for sentence in method_sentences(view):
+        lines += textwrap.wrap(sentence, width, initial_indent="* ", subsequent_indent="  ")
+    return "\n".join(line.rstrip().replace("−", "-") for line in lines)
+
+
+def _draws(view: View) -> int:
+    return max((int(cell["n_draws"]) for cell in view.cells if cell.get("n_draws")), default=0)
+
+
+def _budget(view: View, budget: int, width: int) -> list[str]:
+    rows = [
+        [_clip(f"{task} ({metric})" if len(view.metrics) > 1 else task, 24)]
+        + [_value(view, task, metric, method, budget) for method in view.methods]
+        for task, metric in view.task_metrics
+    ]
+    header = [plural(budget, "label"), *(_clip(view.short[method], 24) for method in view.methods)]
+    first = max(len(row[0]) for row in [header, *rows])
+    sizes = [max(len(row[i]) for row in [header, *rows]) for i in range(1, len(header))]
+    out: list[str] = []
+    for columns in _pages(sizes, width - first):
+        if out:
+            out.append("")
+        rule = ["-" * first, *("-" * sizes[i - 1] for i in columns)]
+        for row in [header, rule, *rows]:
+            chosen = [row[i] if row is not rule else rule[1 + columns.index(i)] for i in columns]
+            out.append(row[0].ljust(first) + "".join(f"  {cell:>{sizes[i - 1]}}" for i, cell in zip(columns, chosen)))  # noqa: B905
+    return out
+
+
+def _pages(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """Columns (from 1) in runs that fit the width, each run at least one column long."""
+    pages: list[list[int]] = [[]]
+    used = 0
+    for i, size in enumerate(sizes, start=1):
+        if pages[-1] and used + size + 2 > width:
+            pages.append([])
+            used = 0
+        pages[-1].append(i)
+        used += size + 2
+    return pages
+
+
+def _value(view: View, task: str, metric: str, method: str, budget: int) -> str:
+    cell = view.cell(task, metric, method, budget)
+    if cell is None:
+        return "–"
+    text = f"{percent(cell.get('mean'))} ±{percent(cell.get('sd'))}"
+    if method == view.baseline:
+        return f"{text}  "
+    found = view.comparison(task, metric, method, budget)
+    return f"{text} {_MARKS.get(str(found.get('verdict')), ' ') if found else ' '}"
+
+
+def _clip(text: str, size: int) -> str:
+    text = printable(text)
+    return text if len(text) <= size else f"{text[: size - 1]}…"
