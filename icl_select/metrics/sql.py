@@ -53,7 +53,7 @@ def sql_execution(
     references: Sequence[str],
     database: str | Path,
     *,
-    max_steps: int = 20_000_000,
+    max_steps: int = 50_000_000,
     max_seconds: float = 10.0,
     max_rows: int = 100_000,
     max_cells: int = 1_000_000,
@@ -73,8 +73,8 @@ def sql_execution(
         One SELECT each.
     database : str or Path
         An SQLite file. It is opened read-only and immutable: no lock, no journal, no change.
-    max_steps : int, default=20_000_000
-        Virtual-machine instructions of one query (about a second). This limit, and not the clock, decides on
+    max_steps : int, default=50_000_000
+        Virtual-machine instructions of one query (about half a second). This limit, and not the clock, decides on
         ordinary runs, so that a score does not depend on the machine.
     max_seconds : float, default=10.0
         A second limit for instructions that are slow by themselves.
@@ -114,7 +114,7 @@ def sql_flags(
     references: Sequence[str],
     database: str | Path,
     *,
-    max_steps: int = 20_000_000,
+    max_steps: int = 50_000_000,
     max_seconds: float = 10.0,
     max_rows: int = 100_000,
     max_cells: int = 1_000_000,
@@ -134,7 +134,7 @@ def run_query(
     query: str,
     database: str | Path,
     *,
-    max_steps: int = 20_000_000,
+    max_steps: int = 50_000_000,
     max_seconds: float = 10.0,
     max_rows: int = 100_000,
     max_cells: int = 1_000_000,

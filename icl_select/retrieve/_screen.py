@@ -39,8 +39,8 @@ def exact_similarities(rows: FloatArray, query: FloatArray) -> FloatArray:
     out = np.empty(len(rows))
     step = max(1, 4_000_000 // rows.shape[1])
     for start in range(0, len(rows), step):
-        block = rows[start : start + step].astype(np.float64)
-        out[start : start + step] = (block * query).sum(axis=1)
+        block = rows[start : start + step].astype(np.float64, copy=False)
+        out[start : start + step] = np.einsum("ij,j->i", block, query)
     return out
 
 

@@ -202,7 +202,8 @@ class _Picker:
     def __init__(
         self, rows: FloatArray, codes: IntArray | None, mmr: float | None, min_similarity: float | None
     ) -> None:
-        self.rows = rows
+        # Converted once where that costs at most 128 MB, else block by block.
+        self.rows = rows.astype(np.float64, copy=False) if rows.size <= 16_000_000 else rows
         self.codes = codes
         self.mmr = mmr
         self.floor = -np.inf if min_similarity is None else min_similarity
@@ -227,7 +228,9 @@ class _Picker:
             if self.codes is not None:
                 shown[self.codes[best]] += 1
             if self.mmr is not None and len(picks) < k:
-                np.maximum(redundancy, exact_similarities(self.rows, self.rows[best].astype(float)), out=redundancy)
+                np.maximum(
+                    redundancy, exact_similarities(self.rows, self.rows[best].astype(np.float64)), out=redundancy
+                )
                 score = self.mmr * similar - (1.0 - self.mmr) * redundancy
         rows = np.array(picks, dtype=np.int64)
         return rows, similar[rows]
