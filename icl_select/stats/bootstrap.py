@@ -137,7 +137,9 @@ def stretch(resampled: FloatArray, variance: MeanVariance, level: float) -> tupl
     upper = (1 + level) / 2
     normal = float(special.ndtri(upper))
     quantile = float(special.stdtrit(variance.df, upper)) if math.isfinite(variance.df) else normal
-    low, high = np.quantile(deviations, [1 - upper, upper]) * (variance.se / spread * quantile / normal)
+    # "weibull": the quantile that a further resample falls below with exactly this probability
+    tails = np.quantile(deviations, [1 - upper, upper], method="weibull")
+    low, high = tails * (variance.se / spread * quantile / normal)
     return variance.effect + min(float(low), 0.0), variance.effect + max(float(high), 0.0)
 
 

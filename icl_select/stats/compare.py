@@ -152,7 +152,7 @@ def shared_luck(
     shared = selection_overlap(picks)
     if cells.n_draws == 1 or shared == 0.0:
         return shared, 0.0, math.inf
-    variance, df = luck_variance([b.mean(axis=1) for b in baseline])
+    variance, df = luck_variance(baseline, without_items=cells.columns is not None)
     if df == 0:
         # One random selection per draw: a draw's difference holds its luck once and the method's own part once.
         variance, df = float(cells.means.var(ddof=1)) / (2.0 - shared), cells.n_draws - 1

@@ -39,18 +39,28 @@ def selection_overlap(picks: Sequence[Sequence[Any]]) -> float:
     return float(np.mean(shared)) if shared else 0.0
 
 
-def luck_variance(random_means: Sequence[FloatArray]) -> tuple[float, int]:
-    """Return the variance of a random selection's score within a draw, and its degrees of freedom.
+def luck_variance(random: Sequence[FloatArray], *, without_items: bool) -> tuple[float, int]:
+    """Return how much a selection's score varies within a draw, from several random ones; and degrees of freedom.
 
     Parameters
     ----------
-    random_means : sequence of R arrays of shape (repeats,)
-        Mean score of every random selection of each draw, all on that draw's items.
+    random : sequence of R arrays of shape (repeats, n_items_r)
+        Scores of the random selections of each draw, all on that draw's items.
+    without_items : bool
+        Take away what comes from single items going to this or that selection (two-way analysis of variance).
+        Right where recurring items are accounted for on their own.
     """
-    freedom = sum(len(m) - 1 for m in random_means)
+    freedom = sum(len(scores) - 1 for scores in random)
     if freedom == 0:
         return 0.0, 0
-    return sum(float(((m - m.mean()) ** 2).sum()) for m in random_means) / freedom, freedom
+    total = 0.0
+    for scores in random:
+        means, m = scores.mean(axis=1), scores.shape[1]
+        total += float(((means - means.mean()) ** 2).sum())
+        if without_items and m > 1:
+            rest = scores - means[:, None] - scores.mean(axis=0) + means.mean()
+            total -= float((rest**2).sum()) / ((m - 1) * m)
+    return max(0.0, total / freedom), freedom
 
 
 def overlap_note(pool_size: int, n_pool: int, *, n_draws: int = 10) -> str | None:

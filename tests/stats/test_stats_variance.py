@@ -176,9 +176,20 @@ def test_selection_overlap_by_hand() -> None:
 
 
 def test_luck_variance_by_hand() -> None:
-    """Draw one: 0.4, 0.6 (squares 0.02); draw two: 0.5, 0.5, 0.8 (squares 0.06): 0.08 over 3."""
-    assert luck_variance([np.array([0.4, 0.6]), np.array([0.5, 0.5, 0.8])]) == (pytest.approx(0.08 / 3), 3)
-    assert luck_variance([np.array([0.4])]) == (0.0, 0)
+    """Means 0.4, 0.6 (squares 0.02) and 0.5, 0.5, 0.8 (squares 0.06): 0.08 over 1 + 2. In the second draw nothing
+    else varies; in the first the items move with the selection, so nothing is taken away either."""
+    random = [np.array([[0.3, 0.5], [0.5, 0.7]]), np.array([[0.5, 0.5], [0.5, 0.5], [0.8, 0.8]])]
+    assert luck_variance(random, without_items=False) == (pytest.approx(0.08 / 3), 3)
+    assert luck_variance(random, without_items=True) == (pytest.approx(0.08 / 3), 3)
+    assert luck_variance([np.array([[0.4, 0.2]])], without_items=True) == (0.0, 0)
+
+
+def test_luck_without_items_is_the_variance_of_selections() -> None:
+    """Selections of variance 0.04 with item noise of variance 1 on 50 items: 0.04, or 0.04 + 1/50 with noise."""
+    rng = np.random.default_rng(9)
+    random = [0.2 * rng.normal(size=(6, 1)) + rng.normal(size=50) + rng.normal(size=(6, 50)) for _ in range(300)]
+    assert luck_variance(random, without_items=True)[0] == pytest.approx(0.04, rel=0.1)
+    assert luck_variance(random, without_items=False)[0] == pytest.approx(0.06, rel=0.1)
 
 
 def test_overlap_note_grows_with_the_share() -> None:
