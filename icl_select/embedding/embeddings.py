@@ -186,9 +186,6 @@ def embed(
         raise DataError("there are no texts to embed: the pool is empty. Pass at least one text.")
     chosen = load_encoder(encoder) if isinstance(encoder, str) else encoder
     encoded = _encode(check_texts(items, ids), chosen, cache, progress)
-    cut = int(encoded.truncated.sum())
-    if cut:
-        log.warning("%d of %d texts are longer than %s reads; their ends do not count", cut, len(items), chosen.name)
     whole = Embeddings(encoded.vectors, chosen, encoded.truncated, None, cache)
     return whole.centred() if centre else whole
 
@@ -212,6 +209,9 @@ def _encode(texts: list[str], encoder: Encoder, cache: CacheChoice, progress: bo
     if missing:
         vectors = _encode_missing(unique, missing, vectors, truncated, encoder, store, progress)
     rows = np.array([position[text] for text in texts], dtype=np.int64)
+    cut = int(truncated[rows].sum())
+    if cut:
+        log.warning("%d of %d texts are longer than %s reads; their ends do not count", cut, len(texts), encoder.name)
     return Encoded(vectors[rows], truncated[rows])
 
 

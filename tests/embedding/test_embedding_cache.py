@@ -8,9 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -260,17 +261,36 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
     assert encoder.asked == [], "no work before the place is known to be good"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder(tmp_path: Path) -> None:
-    run(TEXTS[:10], Counting(), tmp_path)
-    file_of(tmp_path).chmod(0o400)
-    file_of(tmp_path).parent.chmod(0o500)
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user who is not root, and that user for the length of the test."""
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() != 0:
+            yield Path(folder)
+            return
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
+
+
+def test_read_only_folder_serves_what_it_has(unprivileged: Path) -> None:
+    run(TEXTS[:10], Counting(), unprivileged)
+    file_of(unprivileged).chmod(0o400)
+    file_of(unprivileged).parent.chmod(0o500)
     try:
-        assert run(TEXTS[:10], Counting(stop_after=0), tmp_path).tolist() == expected(TEXTS[:10]).tolist()
+        again = run(TEXTS[:10], Counting(stop_after=0), unprivileged)
+        assert again.tolist() == expected(TEXTS[:10]).tolist()
+        encoder = Counting()
         with pytest.raises(StoreError, match=r"cannot be written.*cache=False"):
-            run(TEXTS, Counting(), tmp_path)
+            run(TEXTS, encoder, unprivileged)
+        assert encoder.asked == [], "no work before the place is known to be good"
+        with pytest.raises(StoreError, match=r"permission denied.*cache=False"):
+            run(TEXTS, Counting(), unprivileged / "embeddings" / "below")
     finally:
-        file_of(tmp_path).parent.chmod(0o700)
+        file_of(unprivileged).parent.chmod(0o700)
 
 
 def test_full_disk_keeps_what_was_finished(tmp_path: Path) -> None:

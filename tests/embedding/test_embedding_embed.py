@@ -148,8 +148,10 @@ def test_no_queries_give_no_rows() -> None:
 
 def test_truncation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "icl_select"):
-        of(["a", "b", "c"], Table())
-    assert "1 of 3 texts are longer than table reads" in caplog.text
+        x = of(["a", "b", "c"], Table())
+        assert "1 of 3 texts are longer than table reads" in caplog.text
+        x.queries(["c", "c"])
+    assert "2 of 2 texts are longer than table reads" in caplog.text
 
 
 def test_progress_goes_to_stderr_and_only_if_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
