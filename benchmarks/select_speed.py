@@ -7,7 +7,8 @@ Usage::
     python benchmarks/select_speed.py --json       # the same as JSON
 
 MaxHerding is compared with apricot's lazy facility location and with scikit-activeml's MaxHerding, the other methods
-with one n x n x d product in single precision. Seconds are processor seconds of one thread. Exits with 1 if a target is missed.
+with one n x n x d product in single precision. Seconds are processor seconds of one thread. Exits with 1 if a target
+is missed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,315 @@
+"""How similar the rows of a pool are to each other, and whether their neighbours are closer than strangers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numba
+import numpy as np
+
+from icl_select._validation import check_embeddings, check_int, check_rng, unit_rows
+from icl_select.errors import DataError, EmbeddingError, ParameterError
+from icl_select.types import FloatArray, IntArray
+
+__all__ = ["LEVELS", "THRESHOLDS", "Density", "density"]
+
+LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+"""Levels of the quantiles that are reported."""
+
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""Similarities above which the share of pairs is reported."""
+
+_BINS = 400
+# Quantiles are read from bins fifty times finer: 0.0001 of cosine.
+_FINE = 50 * _BINS
+_BLOCK = 1024
+_DRAWN = 1 << 18
+_LEVEL = 0.95
+_FEW = 0.25
+_MANY = 0.5
+
+
+@dataclass(frozen=True)
+class Density:
+    """Distribution of the cosine similarity of two different rows of a pool.
+
+    Attributes
+    ----------
+    n : int
+        Rows of the pool.
+    n_pairs : int
+        Pairs looked at: all ``n (n - 1) / 2`` if `exact`, else drawn independently with replacement.
+    exact : bool
+        Whether all pairs were looked at.
+    band : float
+        0 if `exact`. Else, with 95% confidence, the share of pairs below any similarity is known to within `band`,
+        for all similarities at once (Dvoretzky-Kiefer-Wolfowitz inequality with Massart's constant; it holds
+        because the pairs are independent given the pool). It bounds `shares` and the level of every quantile.
+    mean_band : float
+        0 if `exact`, else the half-width of the 95% interval of `mean` (normal approximation).
+    mean, sd, minimum, maximum : float
+        Of the similarity of the pairs looked at.
+    quantiles : mapping of float to float
+        At :data:`LEVELS`, to 0.0001.
+    shares : mapping of float to float
+        Share of pairs more similar than each threshold.
+    edges, density : tuple of float
+        Histogram over -1 to 1 whose area is 1: 401 edges, 400 heights.
+    n_nearest : int
+        Rows whose nearest neighbour was searched, each among all rows; `n`, or a random subset of a large pool.
+    nearest_mean : float
+        Mean similarity of these rows to their nearest other row. Exact duplicates count, with similarity 1.
+    nearest_quantiles, nearest_shares : mapping of float to float
+        As `quantiles` and `shares`, of the similarity to the nearest other row.
+    nearest_band : float
+        As `band`, for the nearest neighbours; 0 if all rows were searched.
+    closeness : float
+        ``(nearest_mean - mean) / (1 - mean)``: 0 where the nearest row is a stranger, 1 where it is a copy. One
+        minus closeness is the squared distance to the nearest row over the squared distance to a stranger.
+    reading : str
+        What `closeness` means, in a sentence: below 0.25 neighbours are hardly closer than strangers, from 0.5
+        the pool is clustered.
+    """
+
+    n: int
+    n_pairs: int
+    exact: bool
+    band: float
+    mean: float
+    mean_band: float
+    sd: float
+    minimum: float
+    maximum: float
+    quantiles: Mapping[float, float]
+    shares: Mapping[float, float]
+    edges: tuple[float, ...]
+    density: tuple[float, ...]
+    n_nearest: int
+    nearest_mean: float
+    nearest_quantiles: Mapping[float, float]
+    nearest_shares: Mapping[float, float]
+    nearest_band: float
+    closeness: float
+    reading: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a record of JSON values; :meth:`from_dict` reads it back."""
+        record = asdict(self)
+        for name, value in record.items():
+            if isinstance(value, Mapping):
+                record[name] = {str(key): number for key, number in value.items()}
+            elif isinstance(value, tuple):
+                record[name] = list(value)
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Density:
+        """Read what :meth:`to_dict` wrote. Raises DataError if a field is missing."""
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            if name not in record:
+                raise DataError(f"a density record lacks {name!r}. Pass what Density.to_dict() gives.")
+            value = record[name]
+            if isinstance(value, Mapping):
+                value = {float(key): number for key, number in value.items()}
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
+
+
+def density(x: Any, *, max_pairs: int = 5_000_000, seed: int = 0, thresholds: Sequence[float] = THRESHOLDS) -> Density:
+    """Measure how similar the rows of a pool are to each other.
+
+    Parameters
+    ----------
+    x : array-like of shape (n, d)
+        Embeddings, ``n >= 2``; centred or not, of any scale. Rows are brought to unit norm in a copy.
+    max_pairs : int, default=5_000_000
+        A pool with at most this many pairs (3,162 rows by default) is measured exactly. Of a larger one this many
+        pairs are drawn, and nearest neighbours are searched for at most ``20 max_pairs / n`` rows (at least 500).
+    seed : int, default=0
+        Seeds what is drawn. Ignored where everything is exact.
+    thresholds : sequence of float, default=(0.5, 0.7, 0.8, 0.9, 0.95)
+        Similarities above which the share of pairs is counted.
+
+    Returns
+    -------
+    Density
+
+    Raises
+    ------
+    EmbeddingError
+        If there are fewer than two rows, or a row is zero, NaN or infinite.
+    ParameterError
+        If `max_pairs` or a threshold is out of range.
+
+    Notes
+    -----
+    Products are in single precision, so a similarity is exact to about 1e-6. Time O(min(n^2, max_pairs) d);
+    memory O(nd) and one block of products.
+
+    Examples
+    --------
+    Two pairs of copies at a right angle: a third of the pairs are copies, and every row has one.
+
+    >>> found = density([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> round(found.mean, 3), found.nearest_mean, found.closeness
+    (0.333, 1.0, 1.0)
+    >>> found.reading
+    'Clustered: neighbours are much closer than strangers, so coverage is a sensible notion.'
+    """
+    rows = unit_rows(check_embeddings(x)).astype(np.float32, copy=False)
+    n = len(rows)
+    if n < 2:
+        raise EmbeddingError("a pool of 1 row has no pair to measure. Pass at least two rows.")
+    max_pairs = check_int(max_pairs, name="max_pairs", low=1)
+    rng = check_rng(seed)
+    limits = _check_thresholds(thresholds)
+    exact = n * (n - 1) // 2 <= max_pairs
+    pairs = _Tally(limits)
+    for part in _all_pairs(rows) if exact else _drawn_pairs(rows, max_pairs, rng):
+        pairs.add(part)
+    searched = min(n, max(500, 20 * max_pairs // n))
+    chosen = np.arange(n) if searched == n else np.sort(rng.choice(n, size=searched, replace=False))
+    nearest = _Tally(limits)
+    for part in _nearest(rows, chosen):
+        nearest.add(part)
+    return _summary(n, pairs, nearest, exact=exact)
+
+
+class _Tally:
+    """Counts and moments of similarities that arrive in parts."""
+
+    def __init__(self, thresholds: tuple[float, ...]) -> None:
+        self.thresholds = thresholds
+        self.above = np.zeros(len(thresholds), dtype=np.int64)
+        self.bins = np.zeros(_FINE, dtype=np.int64)
+        self.count = 0
+        self.total = self.squares = 0.0
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, values: FloatArray) -> None:
+        values = np.clip(values, -1.0, 1.0)
+        self.count += values.size
+        # Moments about 1: similarities that crowd there keep their spread.
+        gap = 1.0 - values.astype(np.float64)
+        self.total += float(gap.sum())
+        self.squares += float(gap @ gap)
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.above += [np.count_nonzero(values > limit) for limit in self.thresholds]
+        place = np.minimum(((2.0 - gap) * (_FINE / 2)).astype(np.int64), _FINE - 1)
+        self.bins += np.bincount(place, minlength=_FINE)
+
+    @property
+    def mean(self) -> float:
+        return min(max(1.0 - self.total / self.count, self.low), self.high)
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(max(self.squares / self.count - (self.total / self.count) ** 2, 0.0))
+
+    def shares(self) -> dict[float, float]:
+        return {limit: int(c) / self.count for limit, c in zip(self.thresholds, self.above, strict=True)}
+
+    def quantiles(self) -> dict[float, float]:
+        """Read off the fine bins, linear inside a bin, within the extremes."""
+        below = np.concatenate([[0], np.cumsum(self.bins)]) / self.count
+        filled = np.flatnonzero(self.bins)
+        found = {}
+        for level in LEVELS:
+            j = int(filled[np.searchsorted(below[filled + 1], level - 1e-12)])
+            value = -1.0 + (j + (level - below[j]) / (below[j + 1] - below[j])) * (2 / _FINE)
+            found[level] = min(max(float(value), self.low), self.high)
+        return found
+
+
+def _all_pairs(x: FloatArray) -> Iterator[FloatArray]:
+    for i in range(0, len(x), _BLOCK):
+        block = x[i : i + _BLOCK]
+        own = (block @ block.T)[np.triu_indices(len(block), 1)]
+        if own.size:
+            yield own
+        for j in range(i + _BLOCK, len(x), _BLOCK):
+            yield (block @ x[j : j + _BLOCK].T).ravel()
+
+
+def _drawn_pairs(x: FloatArray, count: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+    """Cosines of pairs of different rows, uniform and independent."""
+    n = len(x)
+    for start in range(0, count, _DRAWN):
+        size = min(_DRAWN, count - start)
+        left = rng.integers(n, size=size)
+        right = (left + rng.integers(1, n, size=size)) % n
+        yield _cosines(x, left, right)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def _cosines(x: Any, left: Any, right: Any) -> Any:
+    out = np.empty(left.size, dtype=np.float32)
+    for t in range(left.size):
+        a, b = x[left[t]], x[right[t]]
+        total = np.float32(0.0)
+        for k in range(a.size):
+            total += a[k] * b[k]
+        out[t] = total
+    return out
+
+
+def _nearest(x: FloatArray, chosen: IntArray) -> Iterator[FloatArray]:
+    """Similarity of each chosen row to the nearest other row."""
+    step = max(1, min(_BLOCK, 2**24 // len(x)))
+    for start in range(0, len(chosen), step):
+        part = chosen[start : start + step]
+        products = x[part] @ x.T
+        products[np.arange(len(part)), part] = -np.inf
+        yield products.max(axis=1)
+
+
+def _summary(n: int, pairs: _Tally, nearest: _Tally, *, exact: bool) -> Density:
+    alpha = 1 - _LEVEL
+    heights = pairs.bins.reshape(_BINS, -1).sum(axis=1) / (pairs.count * 2 / _BINS)
+    spread = 1.0 - pairs.mean
+    # Where all rows are one, up to single precision, there is nothing to be closer than.
+    closeness = min(max((nearest.mean - pairs.mean) / spread, 0.0), 1.0) if spread > 1e-6 else 0.0
+    return Density(
+        n=n,
+        n_pairs=pairs.count,
+        exact=exact,
+        band=0.0 if exact else math.sqrt(math.log(2 / alpha) / (2 * pairs.count)),
+        mean=pairs.mean,
+        mean_band=0.0 if exact else 1.959964 * pairs.sd / math.sqrt(pairs.count),
+        sd=pairs.sd,
+        minimum=pairs.low,
+        maximum=pairs.high,
+        quantiles=pairs.quantiles(),
+        shares=pairs.shares(),
+        edges=tuple(np.linspace(-1.0, 1.0, _BINS + 1).round(6).tolist()),
+        density=tuple(heights.tolist()),
+        n_nearest=nearest.count,
+        nearest_mean=nearest.mean,
+        nearest_quantiles=nearest.quantiles(),
+        nearest_shares=nearest.shares(),
+        nearest_band=0.0 if nearest.count == n else math.sqrt(math.log(2 / alpha) / (2 * nearest.count)),
+        closeness=closeness,
+        reading=_reading(spread, closeness),
+    )
+
+
+def _reading(spread: float, closeness: float) -> str:
+    if spread <= 1e-6:
+        return "All rows are equal: no method can tell them apart."
+    if closeness < _FEW:
+        return "Neighbours are hardly closer than strangers: coverage has little to work with."
+    if closeness < _MANY:
+        return "Neighbours are somewhat closer than strangers: coverage has something to work with, but not much."
+    return "Clustered: neighbours are much closer than strangers, so coverage is a sensible notion."
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(float(limit) for limit in thresholds)
+    for limit in found:
+        if not -1 <= limit <= 1:
+            raise ParameterError(f"threshold {limit} is no cosine similarity. Pass numbers from -1 to 1.")
+    return found
