@@ -236,7 +236,7 @@ def test_published_picks(shared: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS[100][2:])
+@pytest.mark.parametrize("name", RUNS[100][3:])
 def test_published_picks_at_a_budget_of_100(shared: Path, name: str) -> None:
     replays(shared, name)
 
