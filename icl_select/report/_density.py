@@ -9,12 +9,18 @@ import numpy as np
 
 from icl_select.errors import DataError
 from icl_select.report._blocks import Block, Bullets, Figure, Section, Table, Text, right
-from icl_select.report._view import View, number
+from icl_select.report._view import View, number, percent
 from icl_select.types import FloatArray
 
 __all__ = ["as_dict", "curve_of", "density_blocks", "density_section"]
 
-Panels = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Panels = Mapping[str, Mapping[str, Any]]
+
+
+# Pairs from which so many bins of the record are drawn as one: few pairs make a ragged curve.
+_WIDTHS = ((200_000, 1), (50_000, 2), (5_000, 4), (0, 8))
+_QUANTILES = (0.05, 0.5, 0.95)
+_SHARES = (0.5, 0.9)
 
 
 def as_dict(density: Any) -> Mapping[str, Any]:
@@ -33,6 +39,10 @@ def curve_of(density: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:
     except KeyError as exc:
         raise DataError(f"a density record lacks {exc}. Pass what icl_select.density.Density.to_dict() gives.") from exc
     middle = (edges[:-1] + edges[1:]) / 2
+    wide = next(width for pairs, width in _WIDTHS if density["n_pairs"] >= pairs)
+    if len(heights) % wide == 0:
+        heights = heights.reshape(-1, wide).mean(axis=1)
+        middle = middle.reshape(-1, wide).mean(axis=1)
     seen = np.flatnonzero(heights)
     inside = slice(max(seen[0] - 1, 0), seen[-1] + 2) if seen.size else slice(None)
     return middle[inside], heights[inside]
@@ -57,33 +67,46 @@ def density_blocks(panels: Panels) -> list[Block]:
 
         return svg_text(density_figure(panels), name="density")
 
-    rows, said, readings = [], [], []
+    rows, said = [], []
+    readings: dict[str, list[str]] = {}
     for model, panel in panels.items():
-        for name, record in panel.items():
+        for name, density in panel.items():
+            record = as_dict(density)
             rows.append(_row(model, name, record))
-            said.append(f"{name} ({model}): mean {number(record['mean'], 2)}")
-            readings.append(f"{name} ({model}): {record['reading']}")
-    caption = "Distribution of cosine similarity over pairs of texts; the dotted line is its mean."
+            where = name if len(panels) == 1 else f"{name} ({model})"
+            said.append(f"{where}: mean {number(record['mean'], 2)}, nearest {number(record['nearest_mean'], 2)}")
+            readings.setdefault(str(record["reading"]), []).append(where)
+    caption = (
+        "Distribution of the cosine similarity of two texts: one curve for each data set, one panel for each "
+        "embedding model. The dotted lines are the means."
+    )
     figure = Figure("density", "Distribution of pairwise cosine similarity. " + "; ".join(said) + ".", caption, draw)
-    header = ("model", "data set", "texts", "mean", "5%", "median", "95%", "nearest neighbour", "pairs")
+    header = ("model", "data set", "texts", "mean", *(f"{q:.0%}" for q in _QUANTILES))
+    header = (*header, *(f"above {limit:g}" for limit in _SHARES), "nearest", "closeness", "pairs", "error")
     table = Table(
-        "Cosine similarity of two texts: mean and quantiles, and mean similarity of a text to its nearest neighbour.",
+        "Cosine similarity of two texts: mean, quantiles, share of pairs above a threshold, mean similarity of a text "
+        "to its nearest neighbour. Closeness: 0 if the nearest text is a stranger, 1 if it is a copy. Error: within "
+        "which, with 95% confidence, every share is known where pairs were drawn; 0 where all pairs were looked at.",
         header,
         tuple(rows),
-        ("left", "left", *right(6)[1:], "right"),
+        ("left", *right(len(header) - 2)),
         headers=2,
     )
-    return [figure, Bullets(tuple(readings)), table]
+    said_once = Bullets(tuple(f"{', '.join(names)}: {reading}" for reading, names in readings.items()))
+    return [said_once, figure, table]
 
 
 def _row(model: str, name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     quantiles = {float(level): value for level, value in record["quantiles"].items()}
-    pairs = "all" if record["exact"] else f"{number(record['n_pairs'], 0)} sampled"
+    shares = {float(limit): value for limit, value in record["shares"].items()}
     return (
         model,
         name,
-        f"{record['n']:,}",
-        *(number(value, 2) for value in (record["mean"], *(quantiles.get(q) for q in (0.05, 0.5, 0.95)))),
+        number(record["n"], 0),
+        *(number(value, 2) for value in (record["mean"], *(quantiles.get(q) for q in _QUANTILES))),
+        *(f"{percent(shares.get(limit))}%" for limit in _SHARES),
         number(record["nearest_mean"], 2),
-        pairs,
+        number(record["closeness"], 2),
+        f"{'all ' if record['exact'] else ''}{number(record['n_pairs'], 0)}",
+        number(record["band"], 4) if record["band"] else "0",
     )

@@ -151,7 +151,7 @@ def _table(table: Table) -> str:
     rows = "\n".join(_row(table, row) for row in table.rows)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.caption)}"><table>'
-        f"<caption{title}>{_text(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<caption{title}><span>{_text(table.caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
 

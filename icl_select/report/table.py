@@ -46,13 +46,13 @@ def render_table(results: Mapping[str, Any], *, width: int = 100) -> str:
         metric = ", ".join(view.metrics) or "score"
         by = f"; scored by {scorer_name(view)}" if scorer_name(view) else ""
         about = f"{metric} in percent, mean over {plural(_draws(view), 'draw')}; marks against {view.baseline}{by}"
-        lines += [*textwrap.wrap(about, width), _LEGEND, ""]
+        lines += [*textwrap.wrap(about, width), *textwrap.wrap(_LEGEND, width), ""]
         for budget in view.budgets:
             lines += [*_budget(view, budget, width), ""]
     lines += textwrap.wrap(" ".join(verdict_sentences(view)), width)
     for sentence in method_sentences(view):
         lines += textwrap.wrap(sentence, width, initial_indent="* ", subsequent_indent="  ")
-    return "\n".join(line.rstrip().replace("−", "-") for line in lines)
+    return "\n".join(printable(line).rstrip().replace("−", "-") for line in lines)
 
 
 def _draws(view: View) -> int:
@@ -60,12 +60,13 @@ def _draws(view: View) -> int:
 
 
 def _budget(view: View, budget: int, width: int) -> list[str]:
+    most = min(24, (width - 2) // 2)
     rows = [
-        [_clip(f"{task} ({metric})" if len(view.metrics) > 1 else task, 24)]
+        [_clip(f"{task} ({metric})" if len(view.metrics) > 1 else task, most)]
         + [_value(view, task, metric, method, budget) for method in view.methods]
         for task, metric in view.task_metrics
     ]
-    header = [plural(budget, "label"), *(_clip(view.short[method], 24) for method in view.methods)]
+    header = [plural(budget, "label"), *(_clip(view.short[method], most) for method in view.methods)]
     first = max(len(row[0]) for row in [header, *rows])
     sizes = [max(len(row[i]) for row in [header, *rows]) for i in range(1, len(header))]
     out: list[str] = []
