@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from icl_select.errors import BudgetError
+
 __all__ = [
     "BoolArray",
     "Demonstration",
@@ -96,8 +98,6 @@ class Selection:
 
     def prefix(self, budget: int) -> Selection:
         """Return the answer to a smaller budget, or raise if this method's picks are not nested."""
-        from icl_select.errors import BudgetError
-
         if not 1 <= budget <= len(self):
             raise BudgetError(
                 f"prefix of {budget} asked of a selection of {len(self)} rows. Pass 1 <= budget <= {len(self)}."

@@ -65,12 +65,15 @@ def export_labels(
 
 def _read_selection(path: Path, pool: Pool) -> Selection:
     """The selection in a file, its rows looked up by id: the pool may have been sorted since."""
+    import numpy as np
+
     from icl_select.types import Selection
 
     try:
         record = json.loads(read_text(path))
         ids, gains, method = record["ids"], record["gains"], record["method"]
-        return Selection(indices=[pool.index(name) for name in ids], gains=gains, method=str(method))
+        rows = np.array([pool.index(name) for name in ids], dtype=np.int64)
+        return Selection(indices=rows, gains=np.array(gains, dtype=np.float64), method=str(method))
     except (ValueError, KeyError, TypeError) as exc:
         if isinstance(exc, IclSelectError):
             raise
