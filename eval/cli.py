@@ -43,7 +43,7 @@ def _emit(text: str) -> None:
 
 
 def _emit_json(value: Any) -> None:
-    _emit(json.dumps(value, ensure_ascii=True, indent=2, sort_keys=True, allow_nan=False))
+    _emit(json.dumps(value, ensure_ascii=True, indent=2, allow_nan=False))
 
 
 @app.command
@@ -224,7 +224,7 @@ def report(
 
     results = load_results(folder)
     if format == "json":
-        text = json.dumps(results, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     else:
         text = {"html": render_report, "md": render_markdown, "text": render_table}[format](results)
     if output is not None:

@@ -245,6 +245,6 @@ class RunFolder:
         return record
 
     def write_json(self, path: Path, record: Any) -> None:
-        """Write JSON with sorted keys; the same record gives the same bytes."""
-        text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        """Write JSON, keys in the order of the record; the same record gives the same bytes."""
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         atomic_write(path, (text + "\n").encode("utf-8", "backslashreplace"))
