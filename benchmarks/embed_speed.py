@@ -62,8 +62,8 @@ def measure_cache(n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         encoder = HashEncoder(dim=384)
         bare = cpu_and_wall(lambda: encoder.encode(texts))[1]
-        cold = cpu_and_wall(lambda: embed(texts, encoder, cache=folder, progress=False))[1]
-        warm = cpu_and_wall(lambda: embed(texts, encoder, cache=folder, progress=False))[1]
+        cold = cpu_and_wall(lambda: embed(texts, encoder, centre=False, cache=folder, progress=False))[1]
+        warm = cpu_and_wall(lambda: embed(texts, encoder, centre=False, cache=folder, progress=False))[1]
     print(f"{n} x 384, hash: {bare:.2f} s without cache, {cold:.2f} s into the cache, {warm:.2f} s out of it")
 
 

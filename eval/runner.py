@@ -219,7 +219,7 @@ class _Run:
         atomic_write(self.store.path / "report.md", render_markdown(dict(results)).encode("utf-8"))
 
     def _embed(self, texts: Any) -> Embeddings:
-        return embed(texts, self.encoder, cache=self.cache, progress=self.progress)
+        return embed(texts, self.encoder, centre=False, cache=self.cache, progress=self.progress)
 
     def _stored_facts(self, plan: TaskPlan) -> dict[str, Any] | None:
         record = self.store.read_json(self.store.task_path(plan.name))

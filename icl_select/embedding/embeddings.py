@@ -135,7 +135,7 @@ def embed(
     texts: Any,
     encoder: str | Encoder = "minilm",
     *,
-    centre: bool = False,
+    centre: bool = True,
     cache: CacheChoice = None,
     progress: bool = True,
 ) -> Embeddings:
@@ -148,8 +148,10 @@ def embed(
     encoder : str or Encoder, default="minilm"
         An encoder, or a name that :func:`load_encoder` reads: ``"minilm"``, ``"hash"``, a hub id with or without
         ``@revision``, the path of a model folder.
-    centre : bool, default=False
-        Subtract the mean of the pool from every row. :meth:`Embeddings.queries` subtracts the same.
+    centre : bool, default=True
+        Subtract the mean of the pool from every row; :meth:`Embeddings.queries` subtracts the same. Embeddings of
+        one kind of text share a direction that carries no information; without it, cosines spread out. The
+        published code of Vote-k, IDEAL and Sub-SA centres too; that of MaxHerding does not.
     cache : path or False, optional
         Folder of the on-disk cache; by default ``$ICS_CACHE_DIR``, else ``$XDG_CACHE_HOME/icl-select``, else
         ``~/.cache/icl-select``. False keeps nothing. Finished work is stored every two batches, so that an

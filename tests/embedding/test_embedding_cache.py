@@ -43,7 +43,7 @@ class Counting(HashEncoder):
 
 
 def run(texts: list[str], encoder: Counting, folder: Path) -> np.ndarray:
-    return np.asarray(embed(texts, encoder, cache=folder, progress=False))
+    return np.asarray(embed(texts, encoder, cache=folder, progress=False, centre=False))
 
 
 def file_of(folder: Path, encoder: HashEncoder | None = None) -> Path:
@@ -55,9 +55,9 @@ def expected(texts: list[str]) -> np.ndarray:
 
 
 def test_second_run_encodes_nothing_and_gives_the_same_bits(tmp_path: Path) -> None:
-    first = embed(TEXTS, Counting(), cache=tmp_path, progress=False)
+    first = embed(TEXTS, Counting(), cache=tmp_path, progress=False, centre=False)
     again = Counting(stop_after=0)
-    second = embed(TEXTS[::-1], again, cache=tmp_path, progress=False)
+    second = embed(TEXTS[::-1], again, cache=tmp_path, progress=False, centre=False)
     assert again.asked == []
     assert second.vectors[::-1].tolist() == first.vectors.tolist() == expected(TEXTS).tolist()
     assert second.truncated[::-1].tolist() == first.truncated.tolist() == ["7" in text for text in TEXTS]
@@ -80,7 +80,7 @@ def test_another_encoder_is_another_file(tmp_path: Path) -> None:
 
 def test_without_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICS_CACHE_DIR", str(tmp_path / "cache"))
-    embed(TEXTS, Counting(), cache=False, progress=False)
+    embed(TEXTS, Counting(), cache=False, progress=False, centre=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_where_the_cache_is_by_default(tmp_path: Path, monkeypatch: pytest.Monke
     assert default_cache_folder() == tmp_path / "xdg" / "icl-select"
     monkeypatch.setenv("ICS_CACHE_DIR", str(tmp_path / "own"))
     assert default_cache_folder() == tmp_path / "own"
-    embed(TEXTS[:3], Counting(), progress=False)
+    embed(TEXTS[:3], Counting(), progress=False, centre=False)
     assert file_of(tmp_path / "own").exists()
 
 
@@ -152,7 +152,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
         class Small(HashEncoder):
             batch_size = 1
         start = int(sys.argv[2])
-        x = embed(texts[start:] + texts[:start], Small(16), cache=sys.argv[1], progress=False)
+        x = embed(texts[start:] + texts[:start], Small(16), cache=sys.argv[1], progress=False, centre=False)
         print(x.shape)
     """
     children = [script(body, tmp_path, start) for start in (0, 25)]
@@ -318,7 +318,7 @@ def test_many_rows_come_back_in_order(tmp_path: Path) -> None:
     """More keys than one query of SQLite takes."""
     texts = [f"text number {i}" for i in range(2345)]
     encoder = HashEncoder(8)
-    first = embed(texts, encoder, cache=tmp_path, progress=False).vectors
+    first = embed(texts, encoder, cache=tmp_path, progress=False, centre=False).vectors
     rows, found = VectorCache(tmp_path, encoder).get([*texts, "never stored"])
     assert rows.tolist() == list(range(2345))
     assert found.vectors.tolist() == first.tolist()

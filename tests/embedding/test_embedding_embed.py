@@ -40,7 +40,7 @@ class Table:
 
 
 def of(texts: Any, encoder: Any = "hash(dim=32)", **options: Any) -> Embeddings:
-    return embed(texts, encoder, **{"cache": False, "progress": False, **options})
+    return embed(texts, encoder, **{"cache": False, "centre": False, "progress": False, **options})
 
 
 def test_centring_by_hand() -> None:
