@@ -78,7 +78,7 @@ def _method_row(view: View, method: str) -> tuple[str, ...]:
 
 
 def budget_section(view: View) -> Section:
-    """One table for each budget: tasks by methods."""
+    """Every score with its verdict."""
     if not view.cells:
         return Section(
             "Scores by budget", "scores", (Text("The results hold no scores, so there is no table of them."),)
@@ -86,7 +86,7 @@ def budget_section(view: View) -> Section:
     metrics = ", ".join(view.metrics) or "score"
     blocks: list[Block] = [
         Text(
-            f"Metric: {metrics}, in percent; mean ± standard deviation over draws. Below each method: sign and word of "
+            f"Metric: {metrics}, in percent; mean ± standard deviation over runs. Below each method: sign and word of "
             f"the verdict, the difference to {view.baseline} in points with its {_level(view)} interval, and the "
             "adjusted p-value."
         ),
@@ -100,7 +100,7 @@ def budget_section(view: View) -> Section:
     ]
     if _has_commonest(view):
         blocks.append(Text("Commonest label: the accuracy of always giving the commonest label of the test items."))
-    blocks += [_budget_table(view, budget) for budget in view.budgets]
+    blocks += _score_tables(view)
     blocks += _skipped(view)
     blocks += _class_aware(view)
     empty = sum(int(c.get("n_empty") or 0) for c in view.cells)
@@ -139,20 +139,38 @@ def _level(view: View) -> str:
     return f"{percent(min(levels), 0)}%" if len(levels) == 1 else "confidence"
 
 
-def _budget_table(view: View, budget: int) -> Table:
-    several, with_commonest = len(view.metrics) > 1, _has_commonest(view)
+def _score_tables(view: View) -> list[Block]:
+    """One table for each budget, with a row for each task; a single task gets one table with a row for each budget."""
+    if len(view.task_metrics) == 1:
+        task = view.task_metrics[0][0]
+        rows = {str(budget): (*view.task_metrics[0], budget) for budget in view.budgets}
+        return [_score_table(view, task, "labels", rows)]
+    several = len(view.metrics) > 1
+    return [
+        _score_table(
+            view,
+            plural(budget, "label"),
+            "task",
+            {f"{task} ({metric})" if several else task: (task, metric, budget) for task, metric in view.task_metrics},
+        )
+        for budget in view.budgets
+    ]
+
+
+def _score_table(view: View, caption: str, corner: str, places: Mapping[str, tuple[str, str, int]]) -> Table:
+    with_commonest = _has_commonest(view)
     rows: list[tuple[str | Cell, ...]] = []
-    for task, metric in view.task_metrics:
+    for name, (task, metric, budget) in places.items():
         row = [score_cell(view, task, metric, method, budget) for method in view.methods]
         if any(cell.text != "–" for cell in row):
             commonest = [percent(view.about.get(task, {}).get("majority_rate"))] if with_commonest else []
-            rows.append((f"{task} ({metric})" if several else task, *commonest, *row))
+            rows.append((name, *commonest, *row))
     header = (
-        "task",
+        corner,
         *(["commonest label"] if with_commonest else []),
         *(view.short[method] for method in view.methods),
     )
-    return Table(plural(budget, "label"), header, tuple(rows), left(len(header)))
+    return Table(caption, header, tuple(rows), left(len(header)))
 
 
 def _has_commonest(view: View) -> bool:
@@ -244,7 +262,7 @@ def comparison_section(view: View) -> Section:
         Text(
             f"Difference: method minus {view.baseline}, in points. Detectable: the smallest true difference that this "
             "design finds with the stated power. Needed: total draws, or test items per draw, that would resolve an "
-            "undecided comparison of this size; a dash where it is decided or where no sensible number would."
+            "undecided comparison of this size; a dash where it is decided or where they alone would not."
         )
     ]
     if tests:

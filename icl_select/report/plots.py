@@ -192,7 +192,7 @@ def svg_text(figure: Figure, *, name: str) -> str:
     """Return the figure as an ``<svg>`` element to stand inside HTML.
 
     Its ids are prefixed by `name`, so that several figures can stand in one document; the XML prologue and the
-    metadata are left out, and the size follows the page.
+    metadata are left out, and the height follows the width.
     """
     text = figure_bytes(figure, "svg").decode("utf-8")
     text = text[text.index("<svg") :]
@@ -202,5 +202,5 @@ def svg_text(figure: Figure, *, name: str) -> str:
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    width = f'style="max-width: {115 * figure.get_figwidth():.0f}px"'
+    width = f'width="{115 * figure.get_figwidth():.0f}"'
     return re.sub(r'(<svg\b[^>]*?) width="[^"]*"', rf"\1 {width}", text, count=1).strip()

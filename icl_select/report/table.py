@@ -16,6 +16,8 @@ _MARKS = {"better": "+", "worse": "-", "no evidence": "="}
 _LEGEND = "+ better   - worse   = no evidence of a difference"
 _NARROW = 40
 
+Place = tuple[str, str, int]  # task, metric, budget
+
 
 def render_table(results: Mapping[str, Any], *, width: int = 100) -> str:
     """Return the verdict and one table per budget as plain text.
@@ -47,8 +49,8 @@ def render_table(results: Mapping[str, Any], *, width: int = 100) -> str:
         by = f"; scored by {scorer_name(view)}" if scorer_name(view) else ""
         about = f"{metric} in percent, mean over {plural(_draws(view), 'draw')}; marks against {view.baseline}{by}"
         lines += [*textwrap.wrap(about, width), *textwrap.wrap(_LEGEND, width), ""]
-        for budget in view.budgets:
-            lines += [*_budget(view, budget, width), ""]
+        for corner, places in _tables(view):
+            lines += [*_score_table(view, corner, places, width), ""]
     lines += textwrap.wrap(" ".join(verdict_sentences(view)), width)
     for sentence in method_sentences(view):
         lines += textwrap.wrap(sentence, width, initial_indent="* ", subsequent_indent="  ")
@@ -59,24 +61,38 @@ def _draws(view: View) -> int:
     return max((int(cell["n_draws"]) for cell in view.cells if cell.get("n_draws")), default=0)
 
 
-def _budget(view: View, budget: int, width: int) -> list[str]:
+def _tables(view: View) -> list[tuple[str, dict[str, Place]]]:
+    """The corner and the rows of each table: one per budget, or one of all budgets for a single task."""
+    if len(view.task_metrics) == 1:
+        task, metric = view.task_metrics[0]
+        return [(task, {plural(budget, "label"): (task, metric, budget) for budget in view.budgets})]
+    several = len(view.metrics) > 1
+    return [
+        (
+            plural(budget, "label"),
+            {f"{task} ({metric})" if several else task: (task, metric, budget) for task, metric in view.task_metrics},
+        )
+        for budget in view.budgets
+    ]
+
+
+def _score_table(view: View, corner: str, places: Mapping[str, Place], width: int) -> list[str]:
     most = min(24, (width - 2) // 2)
     rows = [
-        [_clip(f"{task} ({metric})" if len(view.metrics) > 1 else task, most)]
-        + [_value(view, task, metric, method, budget) for method in view.methods]
-        for task, metric in view.task_metrics
+        [_clip(name, most), *(_value(view, task, metric, method, budget) for method in view.methods)]
+        for name, (task, metric, budget) in places.items()
     ]
-    header = [plural(budget, "label"), *(_clip(view.short[method], most) for method in view.methods)]
+    header = [_clip(corner, most), *(_clip(view.short[method], most) for method in view.methods)]
     first = max(len(row[0]) for row in [header, *rows])
     sizes = [max(len(row[i]) for row in [header, *rows]) for i in range(1, len(header))]
     out: list[str] = []
     for columns in _pages(sizes, width - first):
         if out:
             out.append("")
-        rule = ["-" * first, *("-" * sizes[i - 1] for i in columns)]
-        for row in [header, rule, *rows]:
-            chosen = [row[i] if row is not rule else rule[1 + columns.index(i)] for i in columns]
-            out.append(row[0].ljust(first) + "".join(f"  {cell:>{sizes[i - 1]}}" for i, cell in zip(columns, chosen)))  # noqa: B905
+        for row in [header, *rows]:
+            out.append(row[0].ljust(first) + "".join(f"  {row[i]:>{sizes[i - 1]}}" for i in columns))
+            if row is header:
+                out.append("  ".join(["-" * first, *("-" * sizes[i - 1] for i in columns)]))
     return out
 
 

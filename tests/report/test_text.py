@@ -106,3 +106,14 @@ def test_a_single_draw_speaks_of_one_selection_only(make: Make) -> None:
     for c in results["comparisons"]:
         c.update(scope="selection", n_draws=1)
     assert "With a single draw a verdict speaks of this one selection" in re.sub(r"\s+", " ", render_table(results))
+
+
+def test_a_single_task_makes_one_table_of_its_budgets(make: Make) -> None:
+    results = make(tasks=("support",), budgets=(10, 30, 100))
+    lines = render_table(results).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("support"))
+    assert [line[:10].strip() for line in lines[at + 2 : at + 5]] == ["10 labels", "30 labels", "100 labels"]
+    tables = [
+        table for table in markdown_tables(render_markdown(results)) if table[0][:2] == ["labels", "commonest label"]
+    ]
+    assert [row[0] for row in tables[0][2:]] == ["10", "30", "100"]
