@@ -1,0 +1,59 @@
+"""docs/statistics.md says what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icl_select.stats import MARKS, PILOT, design_notes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+
+
+def test_pilot_and_marks(page: str) -> None:
+    parts = (PILOT.draw, PILOT.item, PILOT.residual, PILOT.luck)
+    assert f"| budget 18 (`PILOT`) | {' | '.join(f'{v:g}' for v in parts)} |" in page
+    for verdict, mark in MARKS.items():
+        assert f"| `{mark}` | {verdict} |" in page
+
+
+def test_floors(page: str) -> None:
+    for draws, floor, largest in re.findall(r"^\| (\d+) \| 1/(\d+)[^|]*\| (\w+)", page, flags=re.MULTILINE):
+        check = design_notes(int(draws), 1)
+        assert check.smallest_p == 1 / int(floor)
+        assert check.largest_family == (0 if largest == "none" else int(largest))
+
+
+def test_calibration_tables_hold(page: str) -> None:
+    tables = page.partition("<!-- calibration:")[2].partition("<!-- /calibration -->")[0]
+    rows = [line for line in tables.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    verdicts = [line.rstrip(" |").rpartition("| ")[2] for line in rows]
+    assert verdicts.count("holds") == 5
+    assert verdicts.count("yes") == len(verdicts) - 5 > 40
+
+
+def test_benchmark_runs() -> None:
+    """A short run of one table: right shape, and every claim within its (then wide) error."""
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "calibration.py"),
+        "--campaigns",
+        "20",
+        "--only",
+        "family",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = json.loads(done.stdout)["family"]
+    assert [row["condition"] for row in rows] == [{"draws": 5, "comparisons": 12}, {"draws": 10, "comparisons": 12}]
+    assert all(row["holds"] for row in rows)
