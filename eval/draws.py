@@ -48,9 +48,9 @@ def ranked(ids: Sequence[str], *parts: Any) -> IntArray:
 
     >>> ids = ["a", "b", "c", "d"]
     >>> [ids[i] for i in ranked(ids, 0)]
-    ['b', 'c', 'd', 'a']
+    ['a', 'b', 'd', 'c']
     >>> ["acd"[i] for i in ranked("acd", 0)]
-    ['c', 'd', 'a']
+    ['a', 'd', 'c']
     """
     prefix = hashlib.blake2b(fingerprint(*parts, length=64).encode(), digest_size=16)
     keys = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -52,7 +53,7 @@ class Crew:
             return
         if self._executor is None:
             context = get_context("spawn")
-            self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_follow_parent)
+            self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_settle)
         with _one_thread():
             future = self._executor.submit(work.compute, unit)
         future.add_done_callback(self._finished)
@@ -93,8 +94,9 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
 
 
-def _follow_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
+def _settle() -> None:
+    """Leave Ctrl-C to the process that started this one, and end when that one is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 

@@ -57,7 +57,7 @@ def compare_runs(baseline: Path, candidate: Path) -> list[dict[str, Any]]:
     StatisticsError
         If their draws hold different items.
     """
-    left, right = stored_campaign(baseline), stored_campaign(candidate)
+    left, right = _finished(baseline), _finished(candidate)
     drafts: list[tuple[dict[str, Any], Comparison]] = []
     skipped = {name for name, task in load_results(baseline)["tasks"].items() if task.get("skipped")}
     for task in [name for name in right.task_list if name in left.task_list and name not in skipped]:
@@ -78,6 +78,17 @@ def compare_runs(baseline: Path, candidate: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{baseline} and {candidate} share no task, method and budget. Name two runs that do.")
     family = compare_family([result for _, result in drafts], alpha=right.alpha)
     return [comparison_entry(entry, result, right.power) for (entry, _), result in zip(drafts, family, strict=True)]
+
+
+def _finished(folder: Path) -> Campaign:
+    """The campaign of a folder whose results are those of its configuration."""
+    campaign = stored_campaign(folder)
+    if load_results(folder)["config"] != campaign.published():
+        raise ConfigError(
+            f"{folder} was asked for another configuration since its results were written. Finish the run first: "
+            f"icl-select eval resume {folder}"
+        )
+    return campaign
 
 
 def load_metric(folder: Path, task: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from eval_helpers import HELLASWAG, contents, folder_with, rows, write_rows
 
+from icl_select import registry
 from icl_select._files import lock_folder
 from icl_select.errors import BudgetError, DataError, IclSelectError, LockedError, StoreError, UnknownNameError
 from icl_select.eval import runner, work
@@ -20,6 +22,7 @@ from icl_select.eval.config import Campaign
 from icl_select.eval.plan import plan_task
 from icl_select.eval.store import CellName, RunFolder
 from icl_select.eval.tasks import load_task
+from icl_select.types import Selection
 
 Make = Callable[..., Campaign]
 
@@ -346,3 +349,56 @@ def test_the_shipped_messages_run_without_folder_or_hub(campaign: Make) -> None:
     report = run(campaign(tasks=["support"], draws=1, random_repeats=1))
     assert report.results["tasks"]["support"]["source"] == "shipped"
     assert report.results["tasks"]["support"]["n_choices"] == 10
+
+
+def backwards(x: Any, budget: int, *, given: Any, rng: Any, **own: Any) -> Selection:
+    """The last rows, most important last: a method whose picks are not nested."""
+    return Selection(np.arange(len(x))[-budget:], np.zeros(budget), nested=False)
+
+
+def test_a_method_without_nested_picks_selects_for_every_budget(
+    campaign: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._BUILTIN, "backwards", f"{__name__}:backwards")
+    report = run(campaign(methods=["random", "backwards"]))
+    store = RunFolder(report.folder)
+    small, large = (store.read_cell(CellName("desk", "backwards", 0, 0, b)).picks for b in (3, 6))
+    assert large[3:] == small
+    assert store.selection_path(CellName("desk", "backwards", 0, 0, 3)).exists()
+    store.cell_path(CellName("desk", "backwards", 0, 0, 3)).unlink()
+    before = store.selection_path(CellName("desk", "backwards", 0, 0, 3)).stat().st_mtime_ns
+    assert run(campaign(methods=["random", "backwards"])).n_computed == 1
+    assert store.selection_path(CellName("desk", "backwards", 0, 0, 3)).stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(campaign: Make, tmp_path: Path) -> None:
+    """SIGKILL of the parent leaves no worker behind that would wait for ever."""
+    interrupted = campaign(draws=40)
+    store = RunFolder(interrupted.folder)
+    store.write_json(store.path / "campaign.json", interrupted.model_dump(mode="json"))
+    program = (
+        "import os, signal, sys; from pathlib import Path; from icl_select.eval import pool, runner, versus\n"
+        "if __name__ == '__main__':\n"
+        "    def stop(self):\n"
+        "        print(*self._executor._processes, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    pool.Crew.wait = stop\n"
+        "    runner.run(versus.stored_campaign(Path(sys.argv[1])), cache=False, progress=False, workers=2)\n"
+    )
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    killed = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py"), str(interrupted.folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    workers = [int(word) for word in killed.stdout.split()]
+    assert len(workers) == 2
+    for _ in range(600):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert run(interrupted).n_cells == 240
