@@ -129,8 +129,8 @@ def _after_the_run(view: View) -> list[Block]:
             Text(
                 f"Of {plural(len(undecided), 'undecided comparison')}, {within} would be resolved by at most 50 draws, "
                 f"{len(draws)} by some number of draws and {items} by more test items alone, if the difference is as "
-                "large as observed. For the others neither alone would do: the difference is too small, or the draws share "
-                "too many rows. The table of all comparisons says how many are needed."
+                "large as observed. For the others neither alone would do: the difference is too small, or the draws "
+                "share too many rows. The table of all comparisons says how many are needed."
             )
         )
     return out
