@@ -37,7 +37,7 @@ def test_every_kernel_is_one_at_zero_and_never_rises_with_distance(name: str) ->
 
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_screen_is_a_tight_upper_bound(name: str, dtype: type) -> None:
+def test_screen_holds_tight_bounds(name: str, dtype: type) -> None:
     x = clustered(1100, 48, seed=6).astype(dtype)
     unit = x.astype(np.float64)
     inverse = 1 / np.linalg.norm(unit, axis=1)
@@ -53,6 +53,9 @@ def test_screen_is_a_tight_upper_bound(name: str, dtype: type) -> None:
     )
     assert np.median((bounds - exact)[inside]) < 8
     assert (screen.rows(np.array([3, 700])) >= exact[[3, 700]] - 1e-6).all()
+    floors = screen.rows(np.arange(1100), lower=True)
+    assert (floors <= exact + 1e-6).all()
+    assert np.median((exact - floors)[inside]) < 8
     low = np.random.default_rng(0).integers(0, FULL, size=1100).astype(np.int32)
     units = np.random.default_rng(1).integers(0, 9, size=1100).astype(np.int32)
     sums = screen.column_sums(low, units)

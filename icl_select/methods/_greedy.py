@@ -32,16 +32,13 @@ from icl_select.methods._exact import (
     start_state,
     to_grid,
 )
-from icl_select.methods._screen import Screen, add_rises
+from icl_select.methods._screen import CHUNK, Screen, add_columns, add_rises
 from icl_select.types import FloatArray, IntArray
 
 __all__ = ["STORED_ROWS", "Cover", "facility_location"]
 
 STORED_ROWS = 30_000
 """Largest pool for which all pairs are held, at two bytes a pair."""
-
-_CHUNK = 4096
-_BATCH = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +88,7 @@ def facility_location(
         What covering each row is worth, from 0 up; 1 for all if left out.
     stored_rows : int
         Up to this many rows the bounds of all pairs are held, at ``2 n^2`` bytes; above, they are computed again
-        where needed.
+        where needed, at several times the cost.
 
     Returns
     -------
@@ -104,12 +101,13 @@ def facility_location(
     state = start_state(len(x), points, given, weighted=weights is not None)
     indices = np.empty(budget, dtype=np.int64)
     gains = np.empty(budget, dtype=np.int64)
+    matrix = screen.matrix() if len(x) <= stored_rows else None
     for row in given:
-        cover(points, state, row, screen.rows(np.array([row]))[0], *_buffers(len(x)))
-    if len(x) <= stored_rows:
-        matrix = screen.matrix()
+        bounds = screen.rows(np.array([row]))[0] if matrix is None else matrix[row]
+        cover(points, state, row, bounds, *_buffers(len(x)))
+    if matrix is not None:
         screened = np.zeros(len(x), dtype=state.lazy.dtype)
-        _column_sums(matrix, state.low, state.units, screened)
+        add_columns(matrix, state.low, state.units, screened)
         evaluations = _greedy_stored(points, state, matrix, screened, indices, gains, *_buffers(len(x)))
     else:
         evaluations = _greedy_streamed(points, state, screen, indices, gains)
@@ -126,28 +124,18 @@ def _buffers(n: int) -> tuple[IntArray, npt.NDArray[np.int32]]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _column_sums(matrix: Any, low: Any, units: Any, screened: Any) -> None:
-    n = screened.size
-    for start in range(0, n, _CHUNK):
-        part = screened[start : start + _CHUNK]
-        for i in range(n):
-            row = matrix[i, start : start + _CHUNK]
-            base, unit = low[i], units[i]
-            for c in range(part.size):
-                part[c] += unit * (max(np.int32(row[c]), base) - base)
+def _subtract(matrix: Any, which: Any, old: Any, new: Any, units: Any, screened: Any) -> None:
+    """Take from every candidate what it lost when the coverage of rows rose from `old` to `new`.
 
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _subtract(matrix: Any, state: Any, changed: Any, before: Any, screened: Any) -> None:
-    """Take from every candidate what the rise of the changed rows' coverage took from it."""
-    n = screened.size
-    for start in range(0, n, _CHUNK):
-        part = screened[start : start + _CHUNK]
-        for t in range(changed.size):
-            row = matrix[changed[t], start : start + _CHUNK]
-            old, new, unit = before[t], state.low[changed[t]], state.units[changed[t]]
+    ``matrix[which[t]]`` holds the kernel of the t-th such row and every candidate.
+    """
+    for start in range(0, screened.size, CHUNK):
+        part = screened[start : start + CHUNK]
+        for t in range(which.size):
+            row = matrix[which[t], start : start + CHUNK]
+            low, high, unit = old[t], new[t], units[t]
             for c in range(part.size):
-                part[c] -= unit * (min(max(np.int32(row[c]), old), new) - old)
+                part[c] -= unit * (min(max(np.int32(row[c]), low), high) - low)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -184,21 +172,25 @@ def _greedy_stored(
         indices[step], gains[step] = winner, best
         state.lazy[winner] = -1
         count = cover(points, state, winner, matrix[winner], changed, before)
-        _subtract(matrix, state, changed[:count], before[:count], screened)
+        rows = changed[:count]
+        _subtract(matrix, rows, before[:count], state.low[rows], state.units[rows], screened)
     return evaluations
 
 
 def _greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, gains: Any) -> int:
-    """The same picks without an (n, n) array: a bound is computed again only while it stands at the top."""
+    """The same picks without an (n, n) array.
+
+    Screened gains stay bounds from above, but loosen with every pick; those at the top are computed again.
+    """
     screened = screen.column_sums(state.low, state.units)
     fresh = np.zeros(len(screened), dtype=np.int64)
-    buffers = _buffers(len(screened))
+    changed, before = _buffers(len(screened))
     evaluations = 0
     for step in range(len(indices)):
         best, winner, batch = -1, -1, 8
         while (candidate := _next_candidate(state, screened, step, best, winner)) >= 0:
             if fresh[candidate] < step:
-                batch = min(2 * batch, _BATCH)
+                batch = min(2 * batch, _batch(len(screened)))
                 _refresh(screen, state, screened, fresh, step, batch)
                 continue
             gain = exact_gain(points, state, candidate, screen.rows(np.array([candidate]))[0])
@@ -209,8 +201,24 @@ def _greedy_streamed(points: Points, state: State, screen: Screen, indices: Any,
                 best, winner = gain, candidate
         indices[step], gains[step] = winner, best
         state.lazy[winner] = -1
-        cover(points, state, winner, screen.rows(np.array([winner]))[0], *buffers)
+        count = cover(points, state, winner, screen.rows(np.array([winner]))[0], changed, before)
+        if step + 1 < len(indices):
+            _lower(screen, state, changed[:count], before[:count], screened)
     return evaluations
+
+
+def _lower(screen: Screen, state: State, changed: IntArray, before: Any, screened: Any) -> None:
+    """Lower the screened gains after a pick: all anew, for half a product, or by the rows that changed."""
+    n = len(screened)
+    if 2 * len(changed) > n:
+        screened[:] = screen.column_sums(state.low, state.units)
+        return
+    step = _batch(n)
+    for start in range(0, len(changed), step):
+        rows = changed[start : start + step]
+        bounds = screen.rows(rows, lower=True)
+        old = before[start : start + step]
+        _subtract(bounds, np.arange(len(rows)), old, state.low[rows], state.units[rows], screened)
 
 
 def _refresh(screen: Screen, state: State, screened: Any, fresh: IntArray, step: int, batch: int) -> None:
@@ -223,3 +231,8 @@ def _refresh(screen: Screen, state: State, screened: Any, fresh: IntArray, step:
     add_rises(screen.rows(which), state.low, state.units, sums)
     screened[which] = sums
     fresh[which] = step
+
+
+def _batch(n: int) -> int:
+    """Rows whose bounds are held at once: at most 64 MB of them."""
+    return max(1, min(512, 2**25 // n))

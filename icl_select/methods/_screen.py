@@ -17,9 +17,12 @@ import numpy.typing as npt
 from icl_select.kernels import Kernel
 from icl_select.types import FloatArray
 
-__all__ = ["FULL", "Screen", "add_rises"]
+__all__ = ["CHUNK", "FULL", "Screen", "add_columns", "add_rises"]
 
 FULL = 65_535
+CHUNK = 4096
+"""Candidates handled at a time: their sums stay in the first-level cache."""
+
 _CELLS = 1 << 16
 _TILE = 512
 _BLOCK = 4096
@@ -53,25 +56,27 @@ class Screen:
         # Errors in units of radius * roundoff: the dot product in any order (2 d), rounding of the rows (8) and of
         # the sums below (at most 6 at the size of `widest`); 1e-13 for the exact values themselves.
         error = (2.02 * x.shape[1] + 64) * _UNIT_ROUNDOFF * radius + 1e-13
-        squared = widest - (np.arange(_CELLS + 1) + 1) * (widest / _CELLS) - error
-        values = kernel(1.0 - 0.5 * np.maximum(squared, 0.0))
-        bounds = np.ceil((values - self.base) / (1.0 - self.base) * FULL + 1e-4)
-        self.table: U16Array = np.clip(bounds, 0, FULL).astype(np.uint16)
+        cells = widest - np.arange(_CELLS + 1) * (widest / _CELLS)
+        nearest = kernel(1.0 - 0.5 * np.maximum(cells - widest / _CELLS - error, 0.0))
+        farthest = kernel(1.0 - 0.5 * (cells + error))
+        stretch = FULL / (1.0 - self.base)
+        self.upper: U16Array = np.clip(np.ceil((nearest - self.base) * stretch + 1e-4), 0, FULL).astype(np.uint16)
+        self.lower: U16Array = np.clip(np.floor((farthest - self.base) * stretch - 1e-4), 0, FULL).astype(np.uint16)
         self.scale = np.float32(_CELLS / widest)
         self.offset = (0.5 * widest - squares).astype(np.float32)
 
-    def _tile(self, rows: Any, columns: slice, out: U16Array) -> None:
+    def _tile(self, rows: Any, columns: slice, table: U16Array, out: U16Array) -> None:
         product = self.y[rows] @ self.y[columns].T
-        _look_up(product, self.offset[rows], self.offset[columns], self.scale, self.table, out)
+        _look_up(product, self.offset[rows], self.offset[columns], self.scale, table, out)
 
-    def rows(self, which: npt.NDArray[np.int64]) -> U16Array:
-        """Bounds of the rows `which` against all rows, of shape (len(which), n)."""
+    def rows(self, which: npt.NDArray[np.int64], *, lower: bool = False) -> U16Array:
+        """Bounds from above, or from below, of the rows `which` against all rows, of shape (len(which), n)."""
         n = len(self.y)
         out = np.empty((len(which), n), dtype=np.uint16)
         width = max(_TILE, _TILE * _TILE // max(1, len(which)))
         for start in range(0, n, width):
             columns = slice(start, min(n, start + width))
-            self._tile(which, columns, out[:, columns])
+            self._tile(which, columns, self.lower if lower else self.upper, out[:, columns])
         return out
 
     def matrix(self) -> U16Array:
@@ -82,7 +87,7 @@ class Screen:
             rows = slice(i, min(n, i + _TILE))
             for j in range(i, n, _TILE):
                 columns = slice(j, min(n, j + _TILE))
-                self._tile(rows, columns, out[rows, columns])
+                self._tile(rows, columns, self.upper, out[rows, columns])
                 if j > i:
                     _mirror(out[rows, columns], out[columns, rows])
         return out
@@ -96,10 +101,10 @@ class Screen:
             for j in range(i, n, _TILE):
                 columns = slice(j, min(n, j + _TILE))
                 tile = np.empty((rows.stop - i, columns.stop - j), dtype=np.uint16)
-                self._tile(rows, columns, tile)
+                self._tile(rows, columns, self.upper, tile)
                 add_rises(tile, low[columns], units[columns], out[rows])
                 if j > i:
-                    add_rises(tile.T, low[rows], units[rows], out[columns])
+                    add_columns(tile, low[rows], units[rows], out[columns])
         return out
 
 
@@ -141,9 +146,23 @@ def _mirror(tile: U16Array, out: U16Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def add_rises(tile: Any, low: Any, units: Any, out: Any) -> None:
-    for i in range(tile.shape[0]):
+def add_rises(matrix: Any, low: Any, units: Any, out: Any) -> None:
+    """Add to ``out_c`` the sum over i of ``units_i max(matrix_ci - low_i, 0)``."""
+    for c in range(matrix.shape[0]):
+        row = matrix[c]
         total = np.int64(0)
-        for j in range(tile.shape[1]):
-            total += np.int64(units[j]) * max(np.int64(tile[i, j]) - np.int64(low[j]), np.int64(0))
-        out[i] += total
+        for i in range(row.size):
+            total += units[i] * (max(np.int32(row[i]), low[i]) - low[i])
+        out[c] += total
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def add_columns(matrix: Any, low: Any, units: Any, out: Any) -> None:
+    """Add to ``out_c`` the sum over i of ``units_i max(matrix_ic - low_i, 0)``."""
+    for start in range(0, out.size, CHUNK):
+        part = out[start : start + CHUNK]
+        for i in range(matrix.shape[0]):
+            row = matrix[i, start : start + CHUNK]
+            base, unit = low[i], units[i]
+            for c in range(part.size):
+                part[c] += unit * (max(np.int32(row[c]), base) - base)

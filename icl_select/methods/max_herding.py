@@ -79,9 +79,11 @@ def max_herding(
     threads. Ties go to the lowest index, also the structural ones of two remote rows that improve only each
     other. Once everything is covered, gains are 0 and the rest follows in order of index.
 
-    Up to 30,000 rows: time ``O(n^2 d)``, nearly independent of `budget`; memory ``2 n^2`` bytes, which is 1.8 GB
-    at 30,000. Above: memory ``O(n)`` besides `x`; the pool's product is computed about once for the first
-    pick and in part again for every further one, a few times in all.
+    Up to 30,000 rows: about the time of one ``n x n x d`` product, nearly independent of `budget`, and ``2 n^2``
+    bytes of memory, which is 1.8 GB at 30,000. Above, no array of all pairs is held: memory is ``O(n d)``, and
+    products are computed again for the rows whose coverage rose and the candidates near the top: measured, the
+    time of 4 products for 18 picks, 8 for 100 and 23 for 1,000.
+    Kernels so narrow that every row covers only itself cost more: nearly all gains tie and are compared exactly.
 
     References
     ----------
