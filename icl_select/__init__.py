@@ -24,7 +24,19 @@ _EXPORTS = {
     "IclSelectError": "icl_select.errors",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]
+__all__ = [
+    "Example",
+    "IclSelectError",
+    "Pool",
+    "Prompt",
+    "PromptTemplate",
+    "Prompter",
+    "Retriever",
+    "Selection",
+    "__version__",
+    "embed",
+    "select",
+]
 
 if TYPE_CHECKING:
     from icl_select.data import Pool

@@ -8,6 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import icl_select
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,6 +41,14 @@ def test_data_files_are_declared_where_they_lie() -> None:
 def test_campaigns_are_found_from_anywhere() -> None:
     names = {entry.name for entry in files("icl_select.configs").iterdir()}
     assert {"demo.yaml", "knn_nine.yaml"} <= names
+
+
+def test_public_names_load_on_first_use() -> None:
+    assert set(icl_select.__all__) == {*icl_select._EXPORTS, "__version__"}
+    for name in icl_select.__all__:
+        assert getattr(icl_select, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'selct'"):
+        _ = icl_select.selct
 
 
 def test_commands_join_through_entry_points() -> None:
