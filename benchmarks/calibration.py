@@ -247,7 +247,7 @@ def overlap_rows(n: int, seed: int) -> Iterator[Row]:
             plain = guarded = 0
             overlap = 0.0
             for campaign in range(n):
-                if campaign % 10 == 0:
+                if campaign % 5 == 0:
                     world = task.world(rng)
                 method, random, ids, picks = task.campaign(world, rng)
                 cells = differences(method, random, ids)

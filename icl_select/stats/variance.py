@@ -102,9 +102,14 @@ def variance_of(cells: Cells, *, luck: float = 0.0, luck_df: float = math.inf) -
     spread = float(np.ptp(means)) > 1e-12 * float(np.abs(means).max())
     draws = float(means.var(ddof=1)) / n_draws if spread else 0.0
     items = _item_covariance(cells)
-    parts = ((draws, n_draws - 1.0), (items, max(1.0, cells.n_distinct - 1.0)), (luck, luck_df))
-    squares = sum(part**2 / df for part, df in parts if math.isfinite(df))
-    total = sum(part for part, _ in parts)
+    squares = draws**2 / (n_draws - 1)
+    if items > 0:
+        # The covariance is a difference of mean squares: the noise that was taken off still makes it uncertain.
+        noise = float(np.mean([v.var() / len(v) for v in cells.values])) / n_draws
+        squares += (items + noise) ** 2 / (cells.n_distinct - 1)
+    if luck > 0 and math.isfinite(luck_df):
+        squares += luck**2 / luck_df
+    total = draws + items + luck
     df = total**2 / squares if squares > 0 else math.inf if total > 0 else n_draws - 1.0
     return MeanVariance(float(means.mean()), draws, items, luck, df)
 
