@@ -8,7 +8,8 @@ COPY configs configs
 RUN pip install --no-cache-dir build uv && python -m build --wheel --outdir /dist .
 
 FROM python:3.12-slim
-ENV PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 ICS_CACHE_DIR=/data/.icl-select
+# Compiled loops are cached where the user may write; one BLAS thread a process.
+ENV PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 ICS_CACHE_DIR=/data/.icl-select NUMBA_CACHE_DIR=/tmp/numba OMP_NUM_THREADS=1
 COPY --from=build /dist /dist
 COPY constraints-cpu.txt /dist/
 # The CPU build of torch; for a GPU image, leave the backend out and start from a CUDA base.
