@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,24 @@ class _UnicodeWords:
         return _WORD.findall(text.casefold())
 
 
+class _Remembering:
+    """Words of the texts seen last: a campaign scores the same texts in many pairs, and stemming costs most."""
+
+    def __init__(self, tokenize: Callable[[str], list[str]]) -> None:
+        self._words = functools.lru_cache(maxsize=8192)(lambda text: tuple(tokenize(text)))
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(self._words(text))
+
+
 @functools.cache
 def _scorer(kind: str, stemmer: bool, ascii_words: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     if ascii_words:
-        return RougeScorer([kind], use_stemmer=stemmer)
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        return RougeScorer([kind], tokenizer=_Remembering(DefaultTokenizer(use_stemmer=stemmer).tokenize))
     return RougeScorer([kind], tokenizer=_UnicodeWords())
 
 
