@@ -19,6 +19,11 @@ __all__ = ["Crew"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+_BROKEN = (
+    "a worker process ended on its own (killed, or out of memory). Finished cells are kept: run again, with "
+    "--workers 1 if memory is short."
+)
+
 OnCells = Callable[[int], None]
 
 
@@ -54,8 +59,11 @@ class Crew:
         if self._executor is None:
             context = get_context("spawn")
             self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_settle)
-        with _one_thread():
-            future = self._executor.submit(work.compute, unit)
+        try:
+            with _one_thread():
+                future = self._executor.submit(work.compute, unit)
+        except BrokenProcessPool as exc:
+            raise IclSelectError(_BROKEN) from exc
         future.add_done_callback(self._finished)
         self._pending.append(future)
         for done in [future for future in self._pending if future.done()]:
@@ -75,10 +83,7 @@ class Crew:
         try:
             future.result()
         except BrokenProcessPool as exc:
-            raise IclSelectError(
-                "a worker process ended on its own (killed, or out of memory). Finished cells are kept: run again, "
-                "with --workers 1 if memory is short."
-            ) from exc
+            raise IclSelectError(_BROKEN) from exc
 
 
 @contextlib.contextmanager

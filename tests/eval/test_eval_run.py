@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from eval_helpers import HELLASWAG, contents, folder_with, rows, write_rows
 from icl_select import registry
 from icl_select._files import lock_folder
 from icl_select.errors import BudgetError, DataError, IclSelectError, LockedError, StoreError, UnknownNameError
-from icl_select.eval import runner, work
+from icl_select.eval import pool, runner, work
 from icl_select.eval.config import Campaign
 from icl_select.eval.plan import plan_task
 from icl_select.eval.store import CellName, RunFolder
@@ -402,3 +404,19 @@ def test_workers_end_with_the_process_that_started_them(campaign: Make, tmp_path
         time.sleep(0.1)
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert run(interrupted).n_cells == 240
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_a_clear_error(campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_one(self: pool.Crew) -> None:
+        assert self._executor is not None
+        for worker in list(self._executor._processes):
+            os.kill(worker, signal.SIGKILL)
+        waited(self)
+
+    waited = pool.Crew.wait
+    monkeypatch.setattr(pool.Crew, "wait", kill_one)
+    with pytest.raises(IclSelectError, match="a worker process ended on its own"):
+        run(campaign(draws=40), workers=2)
+    monkeypatch.undo()
+    assert run(campaign(draws=40)).n_cells == 240
