@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from icl_select._files import atomic_write
+from icl_select.cli._output import emit_json, emit_rows, write_text
 from icl_select.errors import ConfigError
 
 __all__ = ["app"]
@@ -35,15 +35,6 @@ def _remark(text: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(text, file=sys.stderr)
-
-
-def _emit(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
-
-
-def _emit_json(value: Any) -> None:
-    _emit(json.dumps(value, ensure_ascii=True, indent=2, allow_nan=False))
 
 
 @app.command
@@ -189,9 +180,9 @@ def compare(
 
     comparisons = load_results(folder)["comparisons"] if other is None else compare_runs(folder, other)
     if as_json:
-        _emit_json(comparisons)
+        emit_json(comparisons)
     else:
-        _emit(comparison_lines(comparisons))
+        emit_rows(*comparison_rows(comparisons))
     found = worse(comparisons)
     if fail_on_worse and found:
         _remark("worse than the baseline:\n  " + "\n  ".join(found))
@@ -227,10 +218,7 @@ def report(
         text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     else:
         text = {"html": render_report, "md": render_markdown, "text": render_table}[format](results)
-    if output is not None:
-        atomic_write(output, text.encode("utf-8", "backslashreplace"))
-    else:
-        _emit(text)
+    write_text(text if text.endswith("\n") else f"{text}\n", output)
     return 0
 
 
@@ -258,9 +246,9 @@ def tasks(*, as_json: Json = False) -> int:
             }
         )
     if as_json:
-        _emit_json(rows)
+        emit_json(rows)
     else:
-        _emit(_lines(rows))
+        emit_rows(list(rows[0]), [list(row.values()) for row in rows])
     return 0
 
 
@@ -269,14 +257,8 @@ def schema() -> int:
     """Print the JSON Schema of a campaign file."""
     from .config import schema_text
 
-    _emit(schema_text())
+    write_text(schema_text())
     return 0
-
-
-def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Records of equal keys as tab-separated lines under a header."""
-    header = "\t".join(rows[0]) if rows else ""
-    return "\n".join([header, *("\t".join(str(value) for value in row.values()) for row in rows)])
 
 
 def run_campaign(
@@ -297,9 +279,9 @@ def run_campaign(
         for path in write_samples(RunFolder(done.folder), plans):
             _remark(f"samples: {path}")
     if as_json:
-        _emit_json(done.results)
+        emit_json(done.results)
     else:
-        _emit(render_table(done.results))
+        write_text(render_table(done.results) + "\n")
     _remark(f"report: {done.folder / 'report.html'}")
     return 0
 
@@ -328,25 +310,31 @@ def _dry_run(campaign: Any, *, as_json: bool) -> int:
     for note in design["notes"]:
         _remark(note)
     if as_json:
-        _emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
+        emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
         return 0
-    _emit(_lines(cells))
+    emit_rows(["task", "method", "budget", "draw", "repeat", "missing"], [list(cell.values()) for cell in cells])
     _remark(f"{len(todo)} of {len(cells)} cells to compute")
     return 0
 
 
-def comparison_lines(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Comparisons as tab-separated lines with a header."""
-    lines = ["task\tmethod\tbudget\tmetric\tdelta\tlow\thigh\tp\tp_adjusted\tmark\tverdict"]
-    for c in comparisons:
-        method = c.get("method") or c["candidate"]
-        numbers = [c["delta"], c["ci"]["low"], c["ci"]["high"]]
-        shown = "\t".join(f"{number:+.4f}" for number in numbers)
-        lines.append(
-            f"{c['task']}\t{method}\t{c['budget']}\t{c['metric']}\t{shown}\t{c['p_value']:.4g}\t{c['p_adjusted']:.4g}"
-            f"\t{c['mark']}\t{c['verdict']}"
-        )
-    return "\n".join(lines)
+def comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Comparisons as a header and rows."""
+    header = ["task", "method", "budget", "metric", "delta", "low", "high", "p", "p_adjusted", "mark", "verdict"]
+    rows = [
+        [
+            c["task"],
+            c.get("method") or c["candidate"],
+            c["budget"],
+            c["metric"],
+            *(f"{value:+.4f}" for value in (c["delta"], c["ci"]["low"], c["ci"]["high"])),
+            c["p_value"],
+            c["p_adjusted"],
+            c["mark"],
+            c["verdict"],
+        ]
+        for c in comparisons
+    ]
+    return header, rows
 
 
 def _cores() -> int:

@@ -7,8 +7,7 @@ the file, else from the default.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from icl_select import registry
 from icl_select.errors import ConfigError, IclSelectError, suggest
 
+from ._yaml import read_yaml
 from .tasks import CustomTask, task_names
 
 __all__ = ["ENV_PREFIX", "Campaign", "Retrieval", "json_schema", "load_campaign", "split_list"]
@@ -25,7 +25,6 @@ __all__ = ["ENV_PREFIX", "Campaign", "Retrieval", "json_schema", "load_campaign"
 ENV_PREFIX = "ICS_"
 SCHEMA_FILE = Path(__file__).with_name("campaign.schema.json")
 
-_LOGGER = logging.getLogger(__name__)
 _LISTS = ("tasks", "methods", "budgets")
 
 
@@ -195,7 +194,7 @@ def load_campaign(
     ConfigError
         If the file cannot be read, or holds an unknown key or a bad value; the message names the key.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     _resolve_paths(content, path.parent)
     content.setdefault("name", path.stem)
     own = {task["name"]: task for task in _listed(content) if isinstance(task, dict) and "name" in task}
@@ -226,51 +225,6 @@ def json_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """The text of the published schema file."""
     return json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key standing twice: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the campaign file {path}: {reason}. Check the path.") from exc
-    try:
-        content = yaml.load(text, _Loader)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from exc
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} holds no mapping. A campaign file is a YAML mapping with tasks, methods and budgets."
-        )
-    _warn_about_escapes(content, path)
-    return content
-
-
-def _warn_about_escapes(content: Any, path: Path) -> None:
-    """'\\n' in single quotes is a backslash and an n: nearly always a mistake in a template."""
-    if isinstance(content, dict):
-        for value in content.values():
-            _warn_about_escapes(value, path)
-    elif isinstance(content, list):
-        for value in content:
-            _warn_about_escapes(value, path)
-    elif isinstance(content, str) and "\\n" in content:
-        _LOGGER.warning("%s: %r holds a backslash and an n. Use double quotes for a line break.", path, content)
 
 
 def _listed(content: Mapping[str, Any]) -> list[Any]:
