@@ -23,6 +23,9 @@ __all__ = ["PROTOCOL", "Job", "TaskPlan", "not_applicable", "plan_task"]
 PROTOCOL = 1
 """Raised whenever the same configuration and data would give other cells."""
 
+FACTS = 2
+"""Raised whenever the records about texts (density, duplicates, leaks) take another form."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -116,5 +119,7 @@ def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scor
                         ),
                     )
                 )
-    texts_key = fingerprint(*space, campaign.leak_threshold, [[d.text_key, d.pool_key, d.test_key] for d in draws])
+    texts_key = fingerprint(
+        *space, FACTS, campaign.leak_threshold, [[d.text_key, d.pool_key, d.test_key] for d in draws]
+    )
     return TaskPlan(data, draws, tuple(jobs), texts_key)
