@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import clustered
+from reference.pools import clustered
 
 from icl_select.density import LEVELS, Density, density
 from icl_select.errors import DataError, EmbeddingError, ParameterError
@@ -35,7 +35,27 @@ def test_hand_example() -> None:
     assert found.shares == {0.4: 2 / 3, 0.6: 1 / 3}
     assert found.nearest_mean == pytest.approx((half + 2 * root) / 3, abs=1e-6)
     assert found.nearest_shares == {0.4: 1.0, 0.6: 2 / 3}
-    assert found.closeness == pytest.approx((found.nearest_mean - found.mean) / (1 - found.mean))
+    assert (found.share, found.neighbourhood_rank) == (0.01, 1)
+    assert found.neighbourhood_mean == found.nearest_mean
+    assert found.closeness == pytest.approx((found.neighbourhood_mean - found.mean) / (1 - found.mean))
+
+
+def test_hand_example_of_the_neighbourhood() -> None:
+    """The same rows at rank 2 of 2: each row's other neighbour, at 0, 0.5 and 0. Further off than a stranger: 0."""
+    angle = np.radians([0, 60, 90])
+    found = density(np.column_stack([np.cos(angle), np.sin(angle)]), share=1.0)
+    assert (found.share, found.neighbourhood_rank) == (1.0, 2)
+    assert found.neighbourhood_mean == pytest.approx(0.5 / 3, abs=1e-6)
+    assert found.nearest_mean == pytest.approx((0.5 + np.sqrt(3)) / 3, abs=1e-6)
+    assert found.closeness == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "rank"),
+    [(2, 0.01, 1), (101, 0.01, 1), (102, 0.01, 2), (701, 0.01, 7), (101, 0.07, 7), (101, 1.0, 100), (50, 1e-9, 1)],
+)
+def test_neighbourhood_rank(n: int, share: float, rank: int) -> None:
+    assert density(sphere(n, 5), share=share).neighbourhood_rank == rank
 
 
 @pytest.mark.parametrize("n", [2, 50, 1024, 1025, 2100])
@@ -62,6 +82,9 @@ def test_exact_equals_every_pair(n: int) -> None:
     assert np.abs(np.cumsum(heights * widths) - np.cumsum(np.array(found.density) * widths)).max() < 1e-3 or n == 2
     square = every_pair_matrix(x)
     assert found.nearest_mean == pytest.approx(square.max(axis=1).mean(), abs=1e-6)
+    bound = np.sort(square, axis=1)[:, -found.neighbourhood_rank]
+    assert found.neighbourhood_mean == pytest.approx(bound.mean(), abs=1e-6)
+    assert found.neighbourhood_rank == max(1, -(-(n - 1) // 100))
 
 
 def every_pair_matrix(x: np.ndarray) -> np.ndarray:
@@ -97,7 +120,10 @@ def test_sampling_is_seeded_and_searches_some_rows() -> None:
     assert first != density(x, max_pairs=2000, seed=5)
     assert first.n_nearest == 500
     assert first.nearest_band == pytest.approx(np.sqrt(np.log(40) / 1000))
-    assert first.nearest_mean == pytest.approx(every_pair_matrix(x).max(axis=1).mean(), abs=0.005)
+    square = every_pair_matrix(x)
+    assert first.nearest_mean == pytest.approx(square.max(axis=1).mean(), abs=0.005)
+    assert first.neighbourhood_rank == 30
+    assert first.neighbourhood_mean == pytest.approx(np.sort(square, axis=1)[:, -30].mean(), abs=0.005)
 
 
 def test_pairs_are_never_a_row_with_itself() -> None:
@@ -105,8 +131,8 @@ def test_pairs_are_never_a_row_with_itself() -> None:
 
 
 def test_uniform_directions_read_as_little_to_work_with() -> None:
-    found = density(sphere(1500, 256))
-    assert found.closeness < 0.25
+    found = density(sphere(1500, 384))
+    assert found.closeness == pytest.approx(0.12, abs=0.005)
     assert "hardly closer than strangers: coverage has little to work with" in found.reading
 
 
@@ -115,8 +141,43 @@ def test_tight_clusters_read_as_clustered() -> None:
     centres = rng.normal(size=(40, 64))
     found = density(np.repeat(centres, 20, axis=0) + 0.1 * rng.normal(size=(800, 64)))
     assert found.nearest_mean > 0.98
+    assert found.neighbourhood_mean > 0.98
     assert found.reading.startswith("Clustered")
     assert 0.015 < found.shares[0.9] < 0.03
+
+
+def test_noisy_clusters_are_as_close_as_two_rows_of_one() -> None:
+    """Centres of variance 4 and noise of variance 1: two rows of a cluster have cosine 0.8, and closeness is that."""
+    rng = np.random.default_rng(1)
+    centres = 2 * rng.normal(size=(20, 384))
+    found = density(centres[rng.integers(20, size=1500)] + rng.normal(size=(1500, 384)))
+    assert found.closeness == pytest.approx(0.8, abs=0.02)
+
+
+def test_pairs_of_twins_do_not_make_a_neighbourhood() -> None:
+    """A label has to stand for 1% of the pool; one twin each does not bring that closer."""
+    x = sphere(600, 384)
+    found = density(np.concatenate([x, x + 0.05 * sphere(600, 384, seed=1)]))
+    assert found.nearest_mean > 0.99
+    assert found.closeness == pytest.approx(density(x).closeness, abs=0.01)
+    assert "hardly closer" in found.reading
+
+
+def test_reading_does_not_depend_on_how_many_rows_there_are() -> None:
+    """The nearest row comes closer as rows are added, the nearest 1% do not."""
+    rng = np.random.default_rng(2)
+    x = sphere(4000, 20, seed=2) @ rng.normal(size=(20, 96)) + 0.5 * rng.normal(size=(4000, 96))
+    part, whole = density(x[:500]), density(x)
+    assert whole.nearest_mean > part.nearest_mean + 0.05
+    assert whole.closeness == pytest.approx(part.closeness, abs=0.015)
+    assert whole.reading == part.reading
+
+
+def test_a_larger_share_lies_further_off() -> None:
+    x = clustered(900, 24)
+    found = [density(x, share=share).neighbourhood_mean for share in (0.001, 0.01, 0.1, 0.5, 1.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == density(x).nearest_mean
 
 
 def test_a_shift_that_all_rows_share_does_not_change_the_reading() -> None:
@@ -141,7 +202,8 @@ def test_duplicates_are_neighbours() -> None:
     x = sphere(200, 64)
     found = density(np.concatenate([x, x]))
     assert found.nearest_mean == pytest.approx(1.0)
-    assert found.closeness == pytest.approx(1.0)
+    assert found.neighbourhood_mean < 0.5, "one copy is a quarter of the nearest 1%"
+    assert density(np.concatenate([x[:50]] * 6)).closeness == pytest.approx(1.0, abs=1e-6), "five copies are all of it"
 
 
 def test_two_rows() -> None:
@@ -159,6 +221,9 @@ def test_bad_input() -> None:
         density(sphere(5, 3), max_pairs=0)
     with pytest.raises(ParameterError, match="no cosine"):
         density(sphere(5, 3), thresholds=(1.5,))
+    for share in (0.0, -0.1, 1.01, float("nan")):
+        with pytest.raises(ParameterError, match=f"share={share} is no share"):
+            density(sphere(5, 3), share=share)
 
 
 @pytest.mark.parametrize("max_pairs", [100, 10_000])

@@ -26,8 +26,9 @@ def density(
 ) -> None:
     """Report the distribution of pairwise cosine similarity, per pool and per encoder.
 
-    It tells whether coverage is a sensible notion for these texts: whether neighbours are much closer
-    than strangers. Exact for small pools, sampled with an error band above.
+    It tells whether coverage is a sensible notion for these texts: whether the nearest 1% of a pool, about what
+    one label of a hundred has to stand for, are much closer than strangers. Exact for small pools, sampled with an
+    error band above.
 
     Parameters
     ----------
@@ -97,10 +98,11 @@ def _write(output: Path, panels: Any, record: dict[str, Any]) -> None:
 
 
 def _print(panels: Any) -> None:
-    header = ("encoder", "pool", "mean", "q05", "median", "q95", "nearest", "reading")
+    header = ("encoder", "pool", "mean", "q05", "median", "q95", "nearest", "neighbourhood", "closeness", "reading")
     rows = []
     for model, panel in panels.items():
         for name, d in panel.items():
             q = d.quantiles
-            rows.append((model, name, d.mean, q[0.05], q[0.5], q[0.95], d.nearest_mean, d.reading))
+            near = (d.nearest_mean, d.neighbourhood_mean, d.closeness)
+            rows.append((model, name, d.mean, q[0.05], q[0.5], q[0.95], *near, d.reading))
     emit_rows(header, rows)

@@ -21,6 +21,10 @@ Panels = Mapping[str, Mapping[str, Any]]
 _WIDTHS = ((200_000, 1), (50_000, 2), (5_000, 4), (0, 8))
 _QUANTILES = (0.05, 0.5, 0.95)
 _SHARES = (0.5, 0.9)
+_SHOWN = (
+    *("n", "n_pairs", "exact", "band", "mean", "quantiles", "shares"),
+    *("nearest_mean", "share", "neighbourhood_mean", "closeness", "reading"),
+)
 
 
 def as_dict(density: Any) -> Mapping[str, Any]:
@@ -68,10 +72,12 @@ def density_blocks(panels: Panels) -> list[Block]:
         return svg_text(density_figure(panels), name="density")
 
     rows, said = [], []
+    shares: set[float] = set()
     readings: dict[str, list[str]] = {}
     for model, panel in panels.items():
         for name, density in panel.items():
-            record = as_dict(density)
+            record = _complete(as_dict(density))
+            shares.add(record["share"])
             rows.append(_row(model, name, record))
             where = name if len(panels) == 1 else f"{name} ({model})"
             said.append(f"{where}: mean {number(record['mean'], 2)}, nearest {number(record['nearest_mean'], 2)}")
@@ -81,19 +87,33 @@ def density_blocks(panels: Panels) -> list[Block]:
         "embedding model. The dotted lines are the means."
     )
     figure = Figure("density", "Distribution of pairwise cosine similarity. " + "; ".join(said) + ".", caption, draw)
-    header = ("model", "data set", "texts", "mean", *(f"{q:.0%}" for q in _QUANTILES))
-    header = (*header, *(f"above {limit:g}" for limit in _SHARES), "nearest", "closeness", "pairs", "error")
-    table = Table(
-        "Cosine similarity of two texts: mean, quantiles, share of pairs above a threshold, mean similarity of a text "
-        "to its nearest neighbour. Closeness: 0 if the nearest text is a stranger, 1 if it is a copy. Error: within "
-        "which, with 95% confidence, every share is known where pairs were drawn; 0 where all pairs were looked at.",
-        header,
-        tuple(rows),
-        ("left", *right(len(header) - 2)),
-        headers=2,
-    )
     said_once = Bullets(tuple(f"{', '.join(names)}: {reading}" for reading, names in readings.items()))
-    return [said_once, figure, table]
+    return [said_once, figure, _table(rows, shares)]
+
+
+def _table(rows: list[tuple[str, ...]], shares: set[float]) -> Table:
+    header = ("model", "data set", "texts", "mean", *(f"{q:.0%}" for q in _QUANTILES))
+    header = (*header, *(f"above {limit:g}" for limit in _SHARES))
+    header = (*header, "nearest", "neighbourhood", "closeness", "pairs", "error")
+    around = " or ".join(f"{100 * share:g}%" for share in sorted(shares))
+    caption = (
+        "Cosine similarity of two texts: mean, quantiles, share of pairs above a threshold, mean similarity of a text "
+        f"to its nearest neighbour, and to the last text of its neighbourhood: the nearest {around} of the pool, "
+        "about what one label has to stand for. Closeness: 0 if that text is a stranger, 1 if it is a copy. Nearest "
+        "far above neighbourhood tells of near-duplicates. Error: within which, with 95% confidence, every share is "
+        "known where pairs were drawn; 0 where all pairs were looked at."
+    )
+    return Table(caption, header, tuple(rows), ("left", *right(len(header) - 2)), headers=2)
+
+
+def _complete(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in _SHOWN:
+        if name not in record:
+            raise DataError(
+                f"a density record lacks {name!r}. Pass what icl_select.density.Density.to_dict() gives; measure again "
+                "what an older version wrote."
+            )
+    return record
 
 
 def _row(model: str, name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -106,6 +126,7 @@ def _row(model: str, name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
         *(number(value, 2) for value in (record["mean"], *(quantiles.get(q) for q in _QUANTILES))),
         *(f"{percent(shares.get(limit))}%" for limit in _SHARES),
         number(record["nearest_mean"], 2),
+        number(record["neighbourhood_mean"], 2),
         number(record["closeness"], 2),
         f"{'all ' if record['exact'] else ''}{number(record['n_pairs'], 0)}",
         number(record["band"], 4) if record["band"] else "0",

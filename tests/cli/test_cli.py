@@ -135,6 +135,11 @@ def test_density_of_two_pools(pool: Path, tmp_path: Path, capsys: pytest.Capture
     panels = json.loads(capsys.readouterr().out)["panels"]
     assert list(panels) == ["hash"]
     assert panels["hash"]["a"] == panels["hash"]["b"]
+    assert panels["hash"]["a"]["share"] == 0.01
+    assert run(argv) == 0
+    header, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert header[-4:] == ["nearest", "neighbourhood", "closeness", "reading"]
+    assert [float(row[-2]) for row in rows] == pytest.approx([panels["hash"]["a"]["closeness"]] * 2, rel=1e-4)
     for suffix, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!"), ("json", b"{")):
         out = tmp_path / f"density.{suffix}"
         assert run([*argv, "-o", str(out)]) == 0

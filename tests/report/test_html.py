@@ -290,7 +290,13 @@ def test_a_density_report_has_a_panel_for_each_model(results: dict[str, Any]) ->
     html = render_density({"panels": panels, "centred": True, "seed": 0})
     page = Page(html)
     assert "hash <i>" in page.text
-    assert len(page.table("model", "data set")) == len(density) + 1
+    rows = page.table("model", "data set")
+    assert len(rows) == len(density) + 1
+    wanted = [density["mrpc"][name] for name in ("nearest_mean", "neighbourhood_mean", "closeness")]
+    assert next(row for row in rows if row[1] == "mrpc")[9:12] == [f"{value:.2f}" for value in wanted]
+    assert "the nearest 1% of the pool" in page.text
+    with pytest.raises(DataError, match=r"lacks 'share'.*measure again"):
+        render_density({"panels": {"m": {"old": {k: v for k, v in density["mrpc"].items() if k != "share"}}}})
     assert page.tags["svg"] == 1
     with pytest.raises(DataError, match="no data set"):
         render_density({"panels": {}})
