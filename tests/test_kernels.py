@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import clustered
+from reference.pools import clustered
 
 from icl_select.errors import EmbeddingError, ParameterError
 from icl_select.kernels import KERNELS, Kernel, median_distance, smallest_distance

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import HealthCheck, settings
 from hypothesis import given as draw
 from hypothesis import strategies as st
+from reference.pools import clustered
 
 from icl_select.errors import BudgetError, EmbeddingError, FeedbackError, GivenError
 from icl_select.methods import select
@@ -88,7 +88,9 @@ def test_exactly_the_budget_of_unique_rows(spec: str, x: np.ndarray, data: st.Da
     assert (picked.method, picked.seed) == (str(parse(spec)), seed)
     assert same(run(spec, x, budget, given=given, seed=seed), picked)
     if spec not in GAINS_MAY_RISE:
-        assert (np.diff(picked.gains) <= 1e-12).all()
+        # Rows are of unit norm up to the rounding of their own dtype, and so are the gains.
+        rounding = 4 * len(x) * np.finfo(x.dtype).eps
+        assert (np.diff(picked.gains) <= rounding).all()
 
 
 @pytest.mark.parametrize("spec", every_spec())

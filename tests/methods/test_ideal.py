@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import given as draw
 from hypothesis import settings
 from hypothesis import strategies as st
 from reference import ideal as slow
+from reference.pools import clustered
 
 from icl_select.errors import ParameterError
 from icl_select.methods import _cascade as cascade

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import given as draw
 from hypothesis import settings
 from hypothesis import strategies as st
 from reference import max_herding as slow
+from reference.pools import clustered
 
 from icl_select.errors import BudgetError, ParameterError
 from icl_select.kernels import KERNELS, Kernel
@@ -280,7 +280,7 @@ def test_facility_location_on_cosine_equals_the_published_one(shared: Path, name
 
 def test_threads_change_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from conftest import clustered; from icl_select.methods.max_herding import *;"
+        "import sys, numpy as np; from reference.pools import clustered; from icl_select.methods.max_herding import *;"
         "p = max_herding(clustered(900, 96), 300); print(p.indices.tolist(), p.gains.tolist())"
     )
     answers = []

@@ -6,10 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import neighbours as slow
+from reference.pools import clustered
 
 from icl_select.errors import ParameterError
 from icl_select.neighbors import knn_graph

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import clustered
+from reference.pools import clustered
 
 import icl_select
 from icl_select.errors import EmbeddingError, FeedbackError, IclSelectError, ParameterError, UnknownNameError

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import given as draw
 from hypothesis import settings
 from hypothesis import strategies as st
 from reference import sub_sa as slow
+from reference.pools import clustered
 
 from icl_select.errors import ParameterError
 from icl_select.methods import select

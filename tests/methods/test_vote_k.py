@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clustered
 from hypothesis import given as draw
 from hypothesis import settings
 from hypothesis import strategies as st
 from reference import neighbours as slow_neighbours
 from reference import vote_k as slow
+from reference.pools import clustered
 
 from icl_select.errors import FeedbackError, ParameterError
 from icl_select.methods import select
