@@ -94,7 +94,9 @@ class SentenceTransformerEncoder:
         self._dtype = check_dtype(dtype)
         self._device = device
         self._prompt = prompt
-        if model == MINILM and revision is None:
+        # Told apart by this and not by name: a folder of a user's may be called minilm too.
+        self._packaged = model == MINILM and revision is None
+        if self._packaged:
             commit = _MINILM_FILES["model.safetensors"]
             self._source = Source(MINILM, commit, MINILM, local=True)
         else:
@@ -103,7 +105,7 @@ class SentenceTransformerEncoder:
     @property
     def name(self) -> str:
         """Model, and what differs from the defaults."""
-        name = MINILM if self._source.name == MINILM else str(self._source)
+        name = MINILM if self._packaged else str(self._source)
         return name if self._dtype == "float32" else f"{name} ({self._dtype})"
 
     @property
@@ -128,14 +130,14 @@ class SentenceTransformerEncoder:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        if self._source.name == MINILM:
+        if self._packaged:
             return 384
         return int(self._model.get_embedding_dimension() or self.encode(["dimension"]).vectors.shape[1])
 
     @property
     def max_tokens(self) -> int | None:
         """Tokens that the model reads of a text, special tokens and prompt included."""
-        if self._source.name == MINILM:
+        if self._packaged:
             return 256
         limit = self._model.max_seq_length
         # Tokenizers without a limit say so with a number like 1e30.
@@ -147,12 +149,13 @@ class SentenceTransformerEncoder:
 
     @functools.cached_property
     def _model(self) -> Any:
-        torch = require("torch", extra="models", purpose=f"the encoder {self.name}")
-        library = require("sentence_transformers", extra="models", purpose=f"the encoder {self.name}")
+        extra, purpose = MINILM if self._packaged else "models", f"the encoder {self.name}"
+        torch = require("torch", extra=extra, purpose=purpose)
+        library = require("sentence_transformers", extra=extra, purpose=purpose)
         device = pick_device(torch, self._device)
         set_threads(torch, self._threads)
         source = self._source
-        location = str(_minilm_folder()) if source.name == MINILM else source.location
+        location = str(_minilm_folder()) if self._packaged else source.location
         with failures(source.name, source.revision, local=source.local):
             return library.SentenceTransformer(
                 location,

@@ -124,9 +124,14 @@ def _meaning(view: View) -> list[str]:
         out.append("With a single draw a verdict speaks of this one selection, not of the method.")
     if found:
         low, middle, high = percent(min(found)), percent(float(np.median(found))), percent(max(found))
+        differences = (
+            f"a true difference of {middle} points"
+            if low == high
+            else f"true differences of {low} to {high} points (median {middle})"
+        )
         out.append(
-            f"In the undecided cells, true differences of {low} to {high} points (median {middle}) would have been "
-            "found with 80% probability; smaller ones may exist unseen."
+            f"In the undecided cells, {differences} would have been found with 80% probability; smaller ones may exist "
+            "unseen."
         )
     return out
 

@@ -264,6 +264,16 @@ def test_names_that_lead_nowhere(name: str, error: type[Exception], message: str
         load_encoder(name)
 
 
+def test_a_folder_called_minilm_is_that_folder(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folders["unit"], tmp_path / "minilm")
+    monkeypatch.chdir(tmp_path)
+    encoder = SentenceTransformerEncoder("./minilm")
+    assert encoder.encode(["a text"]).vectors.shape[1] != 384
+    assert encoder.fingerprint != SentenceTransformerEncoder("minilm").fingerprint
+
+
 def test_folder_with_a_revision(folders: dict[str, Path]) -> None:
     with pytest.raises(ParameterError, match="has only its content"):
         CausalLMEncoder(str(folders["gptj"]), "main")
@@ -312,7 +322,7 @@ def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     encoder = SentenceTransformerEncoder()
     assert encoder.fingerprint, "naming an encoder needs no library"
-    with pytest.raises(MissingDependencyError, match=r"pip install 'icl-select\[models\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'icl-select\[minilm\]'"):
         encoder.encode(["text"])
 
 
