@@ -25,10 +25,17 @@ def make_folder(path: Path) -> Path:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write `content` under `path`: the old file or the whole new one, also after a crash or on a full disk."""
+    """Write `content` under `path`: the old file or the whole new one, also after a crash or on a full disk.
+
+    A link is followed, and what is no regular file (``/dev/stdout``, a pipe) is written to as it is.
+    """
+    path = path.resolve() if path.is_symlink() else path
     make_folder(path.parent)
     temporary = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -56,6 +63,7 @@ def _reason(exc: OSError) -> str:
         errno.EACCES: "permission denied. Choose a folder that you may write to.",
         errno.EPERM: "permission denied. Choose a folder that you may write to.",
         errno.ENOTDIR: "a part of the path is a file, not a folder. Choose another folder.",
+        errno.EISDIR: "a folder of that name is in the way. Choose another name.",
         errno.EEXIST: "a file of that name is in the way. Choose another folder.",
     }
     return ways.get(exc.errno or 0, f"{exc.strerror or exc}.")

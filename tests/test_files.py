@@ -21,6 +21,26 @@ def test_the_old_file_or_the_whole_new_one(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["result.json"], "no temporary file stays behind"
 
 
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    atomic_write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_what_is_no_regular_file_is_written_to_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        atomic_write(pipe, b"through")
+        assert reader.stdout is not None
+        assert reader.stdout.read() == b"through"
+    assert pipe.is_fifo()
+    with pytest.raises(StoreError, match="Choose another"):
+        atomic_write(tmp_path, b"x")
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     atomic_write(tmp_path / "a", b"x")
     mask = os.umask(0)
@@ -34,7 +54,7 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
         atomic_write(tmp_path / "file" / "result.json", b"x")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
     atomic_write(path, b"old")

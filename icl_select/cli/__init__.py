@@ -66,8 +66,19 @@ def run(argv: Sequence[str]) -> int:
         print("interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
-        # The reader (head, say) has seen enough. Point stdout elsewhere so that the flush at exit stays quiet.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, say) has seen enough.
+        _discard_stdout()
         return 0
+    except OSError as exc:
+        # What our own code writes raises StoreError; this is the terminal, a redirection, or a file gone meanwhile.
+        where = f" {exc.filename}" if exc.filename else ""
+        print(f"cannot read or write{where}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
+        _discard_stdout()
+        return 1
     return result if isinstance(result, int) else 0
+
+
+def _discard_stdout() -> None:
+    """Point stdout elsewhere, so that the flush at exit does not fail again."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

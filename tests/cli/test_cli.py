@@ -211,3 +211,13 @@ def test_a_reader_that_stops_early_is_no_error(pool: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("rank\t")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_behind_standard_output_is_an_error(pool: Path) -> None:
+    env = {**os.environ, "ICS_CACHE_DIR": str(pool.parent / "cache")}
+    script = f"{sys.executable} -m icl_select select {pool} -b 2 --encoder hash > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

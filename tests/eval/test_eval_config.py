@@ -170,3 +170,17 @@ def test_the_shipped_campaigns_are_valid(name: str) -> None:
 
 def test_lists_are_split_outside_parentheses() -> None:
     assert split_list("a, b(c=1, d=[2, 3]) ,e,") == ["a", "b(c=1, d=[2, 3])", "e"]
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    for key in Campaign.model_fields:
+        assert f"| `{key}` |" in page, f"docs/campaigns.md has no row for {key}"
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    (tmp_path / "tickets.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    campaign = load_campaign(tmp_path / "tickets.yaml")
+    assert campaign.task_list == ["tickets"]
+    assert campaign.tasks[0].pool == tmp_path / "tickets.jsonl"  # type: ignore[union-attr]
