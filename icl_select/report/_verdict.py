@@ -38,7 +38,19 @@ def headline(view: View) -> str:
         rest = f", loses in {lost}" if lost else ""
         return f"{view.short[best]} beats {view.baseline} in {wins[best]} of {plural(total, 'comparison')}{rest}"
     name = view.baseline[:1].upper() + view.baseline[1:]
-    return f"{name} is enough here" if not worse else f"{name} is enough here, and some methods are worse"
+    found = f"{name} is enough here" if _enough(view) else f"No method is shown to beat {view.baseline}"
+    return f"{found}, and some are worse" if worse else found
+
+
+def _enough(view: View) -> bool:
+    """Whether every interval rules out a gain above the loss that the campaign calls negligible."""
+    delta, highs = view.config.get("delta"), _highs(view)
+    return isinstance(delta, (int, float)) and None not in highs and all(high <= delta for high in highs)
+
+
+def _highs(view: View) -> list[Any]:
+    """Upper ends of the intervals, None where one is missing."""
+    return [(c.get("ci") or {}).get("high") for c in view.comparisons]
 
 
 def verdict_sentences(view: View) -> list[str]:
@@ -115,9 +127,7 @@ def _meaning(view: View) -> list[str]:
     out = []
     found = [c["detectable_difference"] for c in undecided if isinstance(c.get("detectable_difference"), (int, float))]
     if not view.of("better"):
-        out.append(
-            f"Random is enough: labelling more cleverly than by {view.baseline} selection is not supported here."
-        )
+        out.append(_nothing_better(view))
     elif undecided:
         out.append(f"Everywhere else {view.baseline} selection is the safe choice.")
     if any(c.get("scope") == "selection" for c in view.comparisons):
@@ -134,6 +144,15 @@ def _meaning(view: View) -> list[str]:
             "unseen."
         )
     return out
+
+
+def _nothing_better(view: View) -> str:
+    if _enough(view):
+        most = percent(view.config["delta"])
+        return f"{view.baseline.capitalize()} is enough: every interval rules out a gain above {most} points."
+    highs = [high for high in _highs(view) if high is not None]
+    room = f"; the intervals leave room for gains of up to {percent(max(highs))} points" if highs else ""
+    return f"Nothing here supports labelling more cleverly than by {view.baseline} selection{room}."
 
 
 def _count(view: View, method: str, verdict: str) -> int:

@@ -264,12 +264,27 @@ def test_numbers_that_are_missing_become_dashes(results: dict[str, Any]) -> None
     assert "nan" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", html, flags=re.DOTALL).lower()
 
 
+def test_random_is_enough_only_where_gains_are_ruled_out(make: Make) -> None:
+    results = make()
+    for c in results["comparisons"]:
+        c.update(verdict="no evidence", mark="·", p_adjusted=1.0)
+        c["ci"].update(low=-0.03, high=0.02)
+    results["config"]["delta"] = 0.02
+    assert "Random is enough: every interval rules out a gain above 2.0 points" in Page(render_report(results)).text
+    results["comparisons"][0]["ci"]["high"] = 0.07
+    open_still = Page(render_report(results)).text
+    assert "Random is enough" not in open_still
+    assert "No method is shown to beat random" in open_still
+    assert "room for gains of up to 7.0 points" in open_still
+
+
 def test_a_design_that_cannot_decide_says_so_instead_of_praising_random(make: Make) -> None:
     results = make()
     for c in results["comparisons"]:
         c.update(verdict="no evidence", mark="·", p_adjusted=1.0)
-    enough = Page(render_report(results)).text
-    assert "Random is enough" in enough
+        c["ci"].update(low=-0.03, high=0.02)
+    results["config"]["delta"] = 0.02
+    assert "Random is enough" in Page(render_report(results)).text
     results["design"].update(draws=5, smallest_p=1 / 16, reachable=False, needed_draws=9)
     blind = Page(render_report(results)).text
     assert "Random is enough" not in blind
