@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numba
 import numpy as np
 
+from icl_select._pairs import BINS, Tally, all_pairs, drawn_pairs, neighbourhoods
 from icl_select._validation import check_embeddings, check_int, check_rng, unit_rows
 from icl_select.errors import DataError, EmbeddingError, ParameterError
-from icl_select.types import FloatArray, IntArray
 
 __all__ = ["LEVELS", "THRESHOLDS", "Density", "density"]
 
@@ -22,11 +21,6 @@ LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95)
 """Similarities above which the share of pairs is reported."""
 
-_BINS = 400
-# Quantiles are read from bins fifty times finer: 0.0001 of cosine.
-_FINE = 50 * _BINS
-_BLOCK = 1024
-_DRAWN = 1 << 18
 _LEVEL = 0.95
 # Between what directions without structure reach (0.12 in 384 dimensions) and what pools of unrelated
 # sentences do (0.24 and up), and where the nearest rows are at half the squared distance of a stranger.
@@ -204,108 +198,18 @@ def density(
     limits = _check_thresholds(thresholds)
     share = _check_share(share)
     exact = n * (n - 1) // 2 <= max_pairs
-    pairs = _Tally(limits)
-    for part in _all_pairs(rows) if exact else _drawn_pairs(rows, max_pairs, rng):
+    pairs = Tally(limits)
+    for part in all_pairs(rows) if exact else drawn_pairs(rows, max_pairs, rng):
         pairs.add(part)
     searched = min(n, max(500, 20 * max_pairs // n))
     chosen = np.arange(n) if searched == n else np.sort(rng.choice(n, size=searched, replace=False))
     # Rounded first: 0.07 * 100 is a little more than 7.
     rank = max(1, math.ceil(round(share * (n - 1), 9)))
-    nearest, bounds = _Tally(limits), _Tally(limits)
-    for first, last in _neighbourhoods(rows, chosen, rank):
+    nearest, bounds = Tally(limits), Tally(limits)
+    for first, last in neighbourhoods(rows, chosen, rank):
         nearest.add(first)
         bounds.add(last)
     return _summary(n, pairs, nearest, _Neighbourhood(share, rank, bounds.mean), exact=exact)
-
-
-class _Tally:
-    """Counts and moments of similarities that arrive in parts."""
-
-    def __init__(self, thresholds: tuple[float, ...]) -> None:
-        self.thresholds = thresholds
-        self.above = np.zeros(len(thresholds), dtype=np.int64)
-        self.bins = np.zeros(_FINE, dtype=np.int64)
-        self.count = 0
-        self.total = self.squares = 0.0
-        self.low, self.high = math.inf, -math.inf
-
-    def add(self, values: FloatArray) -> None:
-        values = np.clip(values, -1.0, 1.0)
-        self.count += values.size
-        # Moments about 1: similarities that crowd there keep their spread.
-        gap = 1.0 - values.astype(np.float64)
-        self.total += float(gap.sum())
-        self.squares += float(gap @ gap)
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        self.above += [np.count_nonzero(values > limit) for limit in self.thresholds]
-        place = np.minimum(((2.0 - gap) * (_FINE / 2)).astype(np.int64), _FINE - 1)
-        self.bins += np.bincount(place, minlength=_FINE)
-
-    @property
-    def mean(self) -> float:
-        return min(max(1.0 - self.total / self.count, self.low), self.high)
-
-    @property
-    def sd(self) -> float:
-        return math.sqrt(max(self.squares / self.count - (self.total / self.count) ** 2, 0.0))
-
-    def shares(self) -> dict[float, float]:
-        return {limit: int(c) / self.count for limit, c in zip(self.thresholds, self.above, strict=True)}
-
-    def quantiles(self) -> dict[float, float]:
-        """Read off the fine bins, linear inside a bin, within the extremes."""
-        below = np.concatenate([[0], np.cumsum(self.bins)]) / self.count
-        filled = np.flatnonzero(self.bins)
-        found = {}
-        for level in LEVELS:
-            j = int(filled[np.searchsorted(below[filled + 1], level - 1e-12)])
-            value = -1.0 + (j + (level - below[j]) / (below[j + 1] - below[j])) * (2 / _FINE)
-            found[level] = min(max(float(value), self.low), self.high)
-        return found
-
-
-def _all_pairs(x: FloatArray) -> Iterator[FloatArray]:
-    for i in range(0, len(x), _BLOCK):
-        block = x[i : i + _BLOCK]
-        own = (block @ block.T)[np.triu_indices(len(block), 1)]
-        if own.size:
-            yield own
-        for j in range(i + _BLOCK, len(x), _BLOCK):
-            yield (block @ x[j : j + _BLOCK].T).ravel()
-
-
-def _drawn_pairs(x: FloatArray, count: int, rng: np.random.Generator) -> Iterator[FloatArray]:
-    """Cosines of pairs of different rows, uniform and independent."""
-    n = len(x)
-    for start in range(0, count, _DRAWN):
-        size = min(_DRAWN, count - start)
-        left = rng.integers(n, size=size)
-        right = (left + rng.integers(1, n, size=size)) % n
-        yield _cosines(x, left, right)
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
-def _cosines(x: Any, left: Any, right: Any) -> Any:
-    out = np.empty(left.size, dtype=np.float32)
-    for t in range(left.size):
-        a, b = x[left[t]], x[right[t]]
-        total = np.float32(0.0)
-        for k in range(a.size):
-            total += a[k] * b[k]
-        out[t] = total
-    return out
-
-
-def _neighbourhoods(x: FloatArray, chosen: IntArray, rank: int) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Similarity of each chosen row to the nearest other row, and to the one at `rank`."""
-    n = len(x)
-    step = max(1, min(_BLOCK, 2**24 // n))
-    for start in range(0, len(chosen), step):
-        part = chosen[start : start + step]
-        products = x[part] @ x.T
-        products[np.arange(len(part)), part] = -np.inf
-        products.partition(n - rank, axis=1)
-        yield products[:, n - rank :].max(axis=1), products[:, n - rank]
 
 
 @dataclass(frozen=True)
@@ -315,9 +219,8 @@ class _Neighbourhood:
     mean: float
 
 
-def _summary(n: int, pairs: _Tally, nearest: _Tally, around: _Neighbourhood, *, exact: bool) -> Density:
+def _summary(n: int, pairs: Tally, nearest: Tally, around: _Neighbourhood, *, exact: bool) -> Density:
     alpha = 1 - _LEVEL
-    heights = pairs.bins.reshape(_BINS, -1).sum(axis=1) / (pairs.count * 2 / _BINS)
     spread = 1.0 - pairs.mean
     # Where all rows are one, up to single precision, there is nothing to be closer than.
     closeness = min(max((around.mean - pairs.mean) / spread, 0.0), 1.0) if spread > 1e-6 else 0.0
@@ -331,13 +234,13 @@ def _summary(n: int, pairs: _Tally, nearest: _Tally, around: _Neighbourhood, *, 
         sd=pairs.sd,
         minimum=pairs.low,
         maximum=pairs.high,
-        quantiles=pairs.quantiles(),
+        quantiles=pairs.quantiles(LEVELS),
         shares=pairs.shares(),
-        edges=tuple(np.linspace(-1.0, 1.0, _BINS + 1).round(6).tolist()),
-        density=tuple(heights.tolist()),
+        edges=tuple(np.linspace(-1.0, 1.0, BINS + 1).round(6).tolist()),
+        density=tuple(pairs.heights()),
         n_nearest=nearest.count,
         nearest_mean=nearest.mean,
-        nearest_quantiles=nearest.quantiles(),
+        nearest_quantiles=nearest.quantiles(LEVELS),
         nearest_shares=nearest.shares(),
         nearest_band=0.0 if nearest.count == n else math.sqrt(math.log(2 / alpha) / (2 * nearest.count)),
         share=around.share,
