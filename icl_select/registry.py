@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from icl_select._fingerprint import fingerprint
-from icl_select.errors import ParameterError, UnknownNameError, suggest
+from icl_select.errors import MissingDependencyError, ParameterError, UnknownNameError, suggest
 
 __all__ = ["ENTRY_POINTS", "Spec", "method_names", "own_parameters", "parse", "resolve"]
 
@@ -137,13 +137,14 @@ def resolve(method: str | Spec) -> tuple[Spec, Callable[..., Any]]:
     ------
     UnknownNameError
         For an unknown method or parameter; the nearest known name is suggested.
+    MissingDependencyError
+        If the package that a plug-in lives in cannot be imported.
     """
     spec = parse(method) if isinstance(method, str) else method
     target = _BUILTIN.get(spec.name) or _plugins().get(spec.name)
     if target is None:
         raise UnknownNameError(f"unknown method {spec.name!r}.{suggest(spec.name, method_names())}")
-    module, _, attribute = target.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
+    function = _load(spec.name, target)
     known = own_parameters(function)
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
         for name in spec.params:
@@ -151,3 +152,16 @@ def resolve(method: str | Spec) -> tuple[Spec, Callable[..., Any]]:
                 hint = suggest(name, known) or " It takes none."
                 raise UnknownNameError(f"method {spec.name!r} has no parameter {name!r}.{hint}")
     return spec, function
+
+
+def _load(name: str, target: str) -> Callable[..., Any]:
+    module, _, attribute = target.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as exc:
+        raise MissingDependencyError(
+            f"method {name!r} is registered as {target}, which cannot be loaded ({exc}). Repair or remove the package "
+            "that registers it.",
+            name=module,
+        ) from exc
+    return function

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from icl_select.cli._output import emit_json, emit_rows
+from icl_select.errors import MissingDependencyError
 from icl_select.registry import method_names, own_parameters, resolve
 
 __all__ = ["methods"]
@@ -30,7 +31,11 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
 
 
 def _describe(name: str) -> dict[str, Any]:
-    _, function = resolve(name)
+    try:
+        _, function = resolve(name)
+    except MissingDependencyError as exc:
+        # Somebody else's broken package must not hide the methods that work.
+        return {"name": name, "parameters": {}, "summary": f"cannot be used: {exc}"}
     parameters = {
         key: None if parameter.default is inspect.Parameter.empty else parameter.default
         for key, parameter in own_parameters(function).items()
