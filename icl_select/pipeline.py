@@ -45,6 +45,8 @@ class Prompter:
         Order of the demonstrations in the prompt; "nearest_last" is the published one.
     rule : {"exact", "published"}
         How demonstrations are packed; see :func:`icl_select.prompt.pack`.
+    max_demonstration_tokens : int, optional
+        Longer demonstrations are left out; the published rule uses 250 for classification.
     chat : bool, default=False
         Count the tokens of the chat messages instead of the text.
     mmr, balance, min_similarity, backend
@@ -77,6 +79,7 @@ class Prompter:
         tokenizer: Tokenizer | str = "utf8",
         order: str = "nearest_last",
         rule: str = "exact",
+        max_demonstration_tokens: int | None = None,
         chat: bool = False,
         mmr: float | None = None,
         balance: bool = False,
@@ -104,6 +107,7 @@ class Prompter:
             "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
             "order": order,
             "rule": rule,
+            "max_demonstration_tokens": max_demonstration_tokens,
             "chat": chat,
             "seed": seed,
         }

@@ -55,6 +55,13 @@ def test_a_budget_that_the_query_exceeds(pool: icl.Pool) -> None:
         icl.Prompter(pool, embed(pool), max_tokens=10)("a query of more than ten bytes")
 
 
+def test_long_demonstrations_can_be_left_out(pool: icl.Pool) -> None:
+    pool.label({"a": "billing", "c": "account"})
+    prompt = icl.Prompter(pool, embed(pool), rule="published", max_demonstration_tokens=20)("hello")
+    assert [e.id for e in prompt.examples] == ["c"]
+    assert [(d.id, d.reason.split()[0]) for d in prompt.dropped] == [("a", "too")]
+
+
 def test_nothing_labelled(pool: icl.Pool) -> None:
     with pytest.raises(LabelError, match="none of the 6 pool rows"):
         icl.Prompter(pool, embed(pool))("hello")

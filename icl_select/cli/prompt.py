@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from icl_select.cli._options import EncoderOptions, PoolOptions, read_queries, remark
-from icl_select.cli._output import write_text
+from icl_select.cli._options import EncoderOptions, PoolOptions, read_queries
+from icl_select.cli._output import remark, write_text
 from icl_select.types import Prompt
 
 __all__ = ["prompt"]
@@ -28,6 +28,7 @@ def prompt(
     tokenizer: str = "utf8",
     order: Literal["nearest_last", "nearest_first", "shuffled"] = "nearest_last",
     rule: Literal["exact", "published"] = "exact",
+    max_demonstration_tokens: int | None = None,
     mmr: float | None = None,
     balance: Annotated[bool, Parameter(negative="")] = False,
     min_similarity: float | None = None,
@@ -59,6 +60,8 @@ def prompt(
         Order of the demonstrations.
     rule
         Packing rule; 'published' is the one of the Vote-k code.
+    max_demonstration_tokens
+        Leave out longer demonstrations; the Vote-k code uses 250 for classification.
     mmr
         Maximal marginal relevance: 1 is similarity alone, lower values avoid examples alike.
     balance
@@ -88,6 +91,7 @@ def prompt(
         tokenizer=tokenizer,
         order=order,
         rule=rule,
+        max_demonstration_tokens=max_demonstration_tokens,
         chat=chat,
         mmr=mmr,
         balance=balance,
