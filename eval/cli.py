@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from icl_select.cli._output import emit_json, emit_rows, write_text
+from icl_select.cli._output import emit_json, emit_rows, remark, write_text
 from icl_select.errors import ConfigError
 
 __all__ = ["app"]
@@ -28,13 +27,6 @@ app = App(
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Workers = Annotated[int | None, Parameter(name=["--workers", "-j"])]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o", "--output-path"])]
-
-
-def _remark(text: str) -> None:
-    """Say something on stderr, above a progress bar if there is one."""
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)
 
 
 @app.command
@@ -99,6 +91,7 @@ def run(
         Write the results as JSON to standard output instead of a table.
     """
     from .config import load_campaign, split_list
+    from .launch import launch, list_cells
 
     overrides: dict[str, Any] = {
         "data_dir": data_dir,
@@ -120,8 +113,8 @@ def run(
     if resume and not (campaign.folder / "campaign.json").exists():
         raise ConfigError(f"--resume: {campaign.folder} holds no interrupted run. Leave --resume out to start one.")
     if dry_run:
-        return _dry_run(campaign, as_json=as_json)
-    return run_campaign(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+        return list_cells(campaign, as_json=as_json)
+    return launch(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
 
 
 @app.command
@@ -149,9 +142,10 @@ def resume(
     as_json
         Write the results as JSON to standard output instead of a table.
     """
+    from .launch import launch
     from .versus import stored_campaign
 
-    return run_campaign(stored_campaign(folder), workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
+    return launch(stored_campaign(folder), workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
 
 
 @app.command
@@ -182,10 +176,10 @@ def compare(
     if as_json:
         emit_json(comparisons)
     else:
-        emit_rows(*comparison_rows(comparisons))
+        emit_rows(*_comparison_rows(comparisons))
     found = worse(comparisons)
     if fail_on_worse and found:
-        _remark("worse than the baseline:\n  " + "\n  ".join(found))
+        remark("worse than the baseline:\n  " + "\n  ".join(found))
         return GATE_FAILED
     return 0
 
@@ -261,63 +255,7 @@ def schema() -> int:
     return 0
 
 
-def run_campaign(
-    campaign: Any, *, workers: int | None = None, cache: bool = True, log_samples: bool = False, as_json: bool = False
-) -> int:
-    """Run a campaign, remarks to stderr, the verdict to stdout; returns the exit code."""
-    from icl_select.report import render_table
-
-    from . import runner
-    from .samples import write_samples
-    from .store import RunFolder
-
-    done = runner.run(
-        campaign, workers=_cores() if workers is None else workers, cache=None if cache else False, say=_remark
-    )
-    if log_samples:
-        plans, _ = runner.plan_campaign(campaign)
-        for path in write_samples(RunFolder(done.folder), plans):
-            _remark(f"samples: {path}")
-    if as_json:
-        emit_json(done.results)
-    else:
-        write_text(render_table(done.results) + "\n")
-    _remark(f"report: {done.folder / 'report.html'}")
-    return 0
-
-
-def _dry_run(campaign: Any, *, as_json: bool) -> int:
-    from .design import describe_design
-    from .runner import missing_cells, plan_campaign
-    from .store import RunFolder
-
-    plans, _ = plan_campaign(campaign)
-    missing = missing_cells(RunFolder(campaign.folder), plans)
-    todo = {job.name(budget) for jobs in missing.values() for job, budgets in jobs for budget in budgets}
-    cells = [
-        {
-            "task": n.task,
-            "method": n.method,
-            "budget": n.budget,
-            "draw": n.draw,
-            "repeat": n.repeat,
-            "missing": n in todo,
-        }
-        for plan in plans
-        for n, _ in plan.cells()
-    ]
-    design = describe_design(campaign, plans)
-    for note in design["notes"]:
-        _remark(note)
-    if as_json:
-        emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
-        return 0
-    emit_rows(["task", "method", "budget", "draw", "repeat", "missing"], [list(cell.values()) for cell in cells])
-    _remark(f"{len(todo)} of {len(cells)} cells to compute")
-    return 0
-
-
-def comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+def _comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Comparisons as a header and rows."""
     header = ["task", "method", "budget", "metric", "delta", "low", "high", "p", "p_adjusted", "mark", "verdict"]
     rows = [
@@ -335,9 +273,3 @@ def comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[list[str]
         for c in comparisons
     ]
     return header, rows
-
-
-def _cores() -> int:
-    """Cores that this process may use, at most 4: more gain little and cost memory."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return max(1, min(4, len(affinity(0)) if affinity else os.cpu_count() or 1))

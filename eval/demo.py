@@ -32,9 +32,9 @@ def demo(
     as_json
         Write the results as JSON to standard output instead of a table.
     """
-    from .cli import run_campaign
     from .config import load_campaign
+    from .launch import launch
 
     with as_file(files("icl_select.configs") / "demo.yaml") as path:
         campaign = load_campaign(path, overrides={"output": output, "encoder": encoder}, environment=os.environ)
-    return run_campaign(campaign, workers=workers, as_json=as_json)
+    return launch(campaign, workers=workers, as_json=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,29 +97,27 @@ def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scor
         "versions": dict(scorer.versions),
         "prompt": campaign.prompt.model_dump(mode="json") if scorer.needs_prompt else None,
     }
-    jobs = []
-    for draw in draws:
-        for method in campaign.methods:
-            for repeat in range(campaign.random_repeats if method == campaign.baseline else 1):
-                # 53 bits: the seed survives JSON readers that hold numbers as doubles.
-                seed = seed_from(campaign.seed, task.name, method, draw.number, repeat) >> 75
-                picked = [*space, draw.text_key, method, seed]
-                jobs.append(
-                    Job(
-                        task=task.name,
-                        method=method,
-                        draw=draw.number,
-                        repeat=repeat,
-                        seed=seed,
-                        budgets=tuple(campaign.budgets),
-                        selection_keys=tuple(fingerprint(*picked, budget) for budget in campaign.budgets),
-                        cell_keys=tuple(
-                            fingerprint(*picked, budget, draw.pool_key, draw.test_key, scoring)
-                            for budget in campaign.budgets
-                        ),
-                    )
-                )
+    jobs = tuple(job for draw in draws for job in _jobs(campaign, task.name, draw, space, scoring))
     texts_key = fingerprint(
         *space, FACTS, campaign.leak_threshold, [[d.text_key, d.pool_key, d.test_key] for d in draws]
     )
-    return TaskPlan(data, draws, tuple(jobs), texts_key)
+    return TaskPlan(data, draws, jobs, texts_key)
+
+
+def _jobs(campaign: Campaign, task: str, draw: Draw, space: Sequence[Any], scoring: Mapping[str, Any]) -> Iterator[Job]:
+    """The jobs of one draw, every method in turn."""
+    for method in campaign.methods:
+        for repeat in range(campaign.random_repeats if method == campaign.baseline else 1):
+            # 53 bits: the seed survives JSON readers that hold numbers as doubles.
+            seed = seed_from(campaign.seed, task, method, draw.number, repeat) >> 75
+            picked = [[*space, draw.text_key, method, seed, budget] for budget in campaign.budgets]
+            yield Job(
+                task=task,
+                method=method,
+                draw=draw.number,
+                repeat=repeat,
+                seed=seed,
+                budgets=tuple(campaign.budgets),
+                selection_keys=tuple(fingerprint(*parts) for parts in picked),
+                cell_keys=tuple(fingerprint(*parts, draw.pool_key, draw.test_key, scoring) for parts in picked),
+            )

@@ -24,7 +24,7 @@ _BROKEN = (
     "--workers 1 if memory is short."
 )
 
-OnCells = Callable[[int], None]
+OnCells = Callable[[int], object]
 
 
 class Crew:

@@ -166,7 +166,7 @@ class _Run:
         known = {}
         with (
             tqdm(total=n_missing, desc="cells", unit="cell", disable=not self.progress or not n_missing) as bar,
-            Crew(min(workers, max(1, n_missing)), lambda n: _advance(bar, n)) as crew,
+            Crew(min(workers, max(1, n_missing)), bar.update) as crew,
         ):
             for plan in plans:
                 if plan.skipped is not None:
@@ -283,10 +283,6 @@ class _Clock:
     def done(self) -> dict[str, float]:
         """Seconds by stage and in total, rounded."""
         return {**{k: round(v, 3) for k, v in self._seconds.items()}, "total": round(time.time() - self.started, 3)}
-
-
-def _advance(bar: Any, n: int) -> None:
-    bar.update(n)
 
 
 def _run_record(report: RunReport, started: float, workers: int) -> dict[str, Any]:

@@ -134,12 +134,9 @@ class RunFolder:
 
     def _read_cell(self, name: CellName, key: str | None) -> Cell | None:
         path = self.cell_path(name)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = _read_bytes(path)
+        if content is None:
             return None
-        except OSError as exc:
-            raise StoreError(f"cannot read {path}: {exc.strerror}. Check its permissions.") from exc
         try:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as exc:
@@ -231,12 +228,11 @@ class RunFolder:
 
     def read_json(self, path: Path) -> dict[str, Any] | None:
         """Return the object in a JSON file; None if there is none, or (with a warning) if it is damaged."""
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        content = _read_bytes(path)
+        if content is None:
             return None
-        except OSError as exc:
-            raise StoreError(f"cannot read {path}: {exc.strerror}. Check its permissions.") from exc
+        try:
+            record = json.loads(content.decode("utf-8"))
         except ValueError:
             record = None
         if not isinstance(record, dict):
@@ -248,3 +244,13 @@ class RunFolder:
         """Write JSON, keys in the order of the record; the same record gives the same bytes."""
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         atomic_write(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    """Content of a file, or None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror}. Check its permissions.") from exc

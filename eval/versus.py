@@ -16,7 +16,7 @@ from .compare import comparison_entry
 from .config import Campaign, validate
 from .store import Cell, CellName, RunFolder
 
-__all__ = ["compare_runs", "load_results", "stored_campaign"]
+__all__ = ["compare_runs", "load_results", "stored_campaign", "worse"]
 
 
 def stored_campaign(folder: Path) -> Campaign:
@@ -58,20 +58,20 @@ def compare_runs(baseline: Path, candidate: Path) -> list[dict[str, Any]]:
         If their draws hold different items.
     """
     left, right = _finished(baseline), _finished(candidate)
+    described = load_results(candidate)["tasks"]
     drafts: list[tuple[dict[str, Any], Comparison]] = []
     skipped = {name for name, task in load_results(baseline)["tasks"].items() if task.get("skipped")}
     for task in [name for name in right.task_list if name in left.task_list and name not in skipped]:
         for method in [name for name in right.methods if name in left.methods]:
             for budget in [b for b in right.budgets if b in left.budgets]:
                 result = _compare_cell((baseline, left), (candidate, right), task, method, budget)
-                metric = load_metric(candidate, task)
                 entry = {
                     "task": task,
                     "method": method,
                     "baseline": baseline.name,
                     "candidate": candidate.name,
                     "budget": budget,
-                    "metric": metric,
+                    "metric": str(described[task]["metric"]),
                 }
                 drafts.append((entry, result))
     if not drafts:
@@ -89,11 +89,6 @@ def _finished(folder: Path) -> Campaign:
             f"icl-select eval resume {folder}"
         )
     return campaign
-
-
-def load_metric(folder: Path, task: str) -> str:
-    """The metric of a task in a finished run."""
-    return str(load_results(folder)["tasks"][task]["metric"])
 
 
 def _compare_cell(

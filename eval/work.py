@@ -59,7 +59,7 @@ class _Bench:
     known_scores: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
-def compute(unit: Unit, on_cell: Callable[[CellName], None] | None = None) -> int:
+def compute(unit: Unit, on_cell: Callable[[CellName], object] | None = None) -> int:
     """Compute and write the missing cells of a unit; returns how many.
 
     Every cell is written as soon as it is known, whole or not at all, and depends on nothing but the unit: so

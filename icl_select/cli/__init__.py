@@ -16,11 +16,10 @@ from importlib.metadata import entry_points
 from cyclopts import App, CycloptsError
 
 from icl_select import __version__
+from icl_select.cli._output import remark
 from icl_select.errors import IclSelectError
 
 __all__ = ["app", "main"]
-
-COMMANDS = "icl_select.commands"
 
 _HELP = """Which examples to label for in-context learning, prompts from the labelled ones, and whether it beat random.
 
@@ -38,7 +37,7 @@ def _app() -> App:
     app.command(f"{here}.density:density", name="density", help="Report how similar the texts of pools are.")
     app.command(f"{here}.check:check", name="check", help="Find duplicates in a pool and queries that stand in it.")
     app.command(f"{here}.methods:methods", name="methods", help="List the selection methods and their parameters.")
-    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+    for point in sorted(entry_points(group="icl_select.commands"), key=lambda point: point.name):
         app.command(point.value, name=point.name)
     return app
 
@@ -60,10 +59,10 @@ def run(argv: Sequence[str]) -> int:
     except CycloptsError:
         return 2
     except IclSelectError as exc:
-        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201
+        remark(f"{type(exc).__name__}: {exc}")
         return 1
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)  # noqa: T201
+        remark("interrupted; what was finished is kept")
         return 130
     except BrokenPipeError:
         # The reader (head, say) has seen enough.
@@ -72,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
     except OSError as exc:
         # What our own code writes raises StoreError; this is the terminal, a redirection, or a file gone meanwhile.
         where = f" {exc.filename}" if exc.filename else ""
-        print(f"cannot read or write{where}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
+        remark(f"cannot read or write{where}: {exc.strerror or exc}")
         _discard_stdout()
         return 1
     return result if isinstance(result, int) else 0

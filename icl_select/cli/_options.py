@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from icl_select.cli._output import remark
+
 if TYPE_CHECKING:
     from icl_select.data import Pool
     from icl_select.embedding import Embeddings, Encoder
 
-__all__ = ["EncoderOptions", "PoolOptions", "read_queries", "read_text", "remark", "report_duplicates"]
-
-
-def remark(text: str) -> None:
-    """Tell the person at the terminal something, on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201
+__all__ = ["EncoderOptions", "PoolOptions", "read_queries", "read_text", "report_duplicates"]
 
 
 @Parameter(name="*")

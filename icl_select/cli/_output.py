@@ -1,4 +1,4 @@
-"""How commands write their results: one JSON document, tab-separated lines, or a file."""
+"""What commands write: results as one JSON document, tab-separated lines or a file, and remarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 
 from icl_select._files import atomic_write
 
-__all__ = ["emit_json", "emit_rows", "write_text"]
+__all__ = ["emit_json", "emit_rows", "remark", "write_text"]
+
+
+def remark(text: str) -> None:
+    """Tell the person at the terminal something, on stderr, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
 
 
 def emit_json(value: Any, output: Path | None = None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from icl_select.cli._options import PoolOptions, read_text, remark
-from icl_select.cli._output import emit_json
+from icl_select.cli._options import PoolOptions, read_text
+from icl_select.cli._output import emit_json, remark
 from icl_select.errors import DataError, IclSelectError, ParameterError
 
 if TYPE_CHECKING:

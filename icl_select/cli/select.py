@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from icl_select.cli._options import EncoderOptions, PoolOptions, remark, report_duplicates
-from icl_select.cli._output import emit_json, emit_rows
+from icl_select.cli._options import EncoderOptions, PoolOptions, report_duplicates
+from icl_select.cli._output import emit_json, emit_rows, remark
 from icl_select.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -1,0 +1,67 @@
+"""A campaign at the terminal: remarks and progress to stderr, the verdict to stdout."""
+
+from __future__ import annotations
+
+import os
+
+from icl_select.cli._output import emit_json, emit_rows, remark, write_text
+from icl_select.report import render_table
+
+from .config import Campaign
+from .design import describe_design
+from .runner import missing_cells, plan_campaign, run
+from .samples import write_samples
+from .store import RunFolder
+
+__all__ = ["launch", "list_cells"]
+
+_CELL = ("task", "method", "budget", "draw", "repeat")
+
+
+def launch(
+    campaign: Campaign,
+    *,
+    workers: int | None = None,
+    cache: bool = True,
+    log_samples: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Run a campaign and write its results as a table or as JSON; returns the exit code."""
+    done = run(campaign, workers=_cores() if workers is None else workers, cache=None if cache else False, say=remark)
+    if log_samples:
+        plans, _ = plan_campaign(campaign)
+        for path in write_samples(RunFolder(done.folder), plans):
+            remark(f"samples: {path}")
+    if as_json:
+        emit_json(done.results)
+    else:
+        write_text(render_table(done.results) + "\n")
+    remark(f"report: {done.folder / 'report.html'}")
+    return 0
+
+
+def list_cells(campaign: Campaign, *, as_json: bool = False) -> int:
+    """Write every cell of a campaign and whether it is missing, and compute none; returns the exit code."""
+    plans, _ = plan_campaign(campaign)
+    missing = missing_cells(RunFolder(campaign.folder), plans)
+    todo = {job.name(budget) for jobs in missing.values() for job, budgets in jobs for budget in budgets}
+    cells = [
+        {**{field: getattr(name, field) for field in _CELL}, "missing": name in todo}
+        for plan in plans
+        for name, _ in plan.cells()
+    ]
+    design = describe_design(campaign, plans)
+    for note in design["notes"]:
+        remark(note)
+    if as_json:
+        emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
+        return 0
+    emit_rows([*_CELL, "missing"], [list(cell.values()) for cell in cells])
+    remark(f"{len(todo)} of {len(cells)} cells to compute")
+    return 0
+
+
+def _cores() -> int:
+    """Cores that this process may use, at most 4: more gain little and cost memory."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return max(1, min(4, len(affinity(0)) if affinity else os.cpu_count() or 1))
