@@ -189,7 +189,7 @@ def report(
     folder: Path,
     /,
     *,
-    format: Annotated[Literal["html", "md", "json", "text"], Parameter(name=["--format", "-f"])] = "text",  # noqa: A002
+    format: Annotated[Literal["html", "md", "json", "text"], Parameter(name=["--format", "-f"])] = "text",
     output: Output = None,
 ) -> int:
     """Write the report of a finished run.

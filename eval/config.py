@@ -23,7 +23,6 @@ from .tasks import CustomTask, task_names
 __all__ = ["ENV_PREFIX", "Campaign", "Retrieval", "json_schema", "load_campaign", "split_list"]
 
 ENV_PREFIX = "ICS_"
-SCHEMA_FILE = Path(__file__).with_name("campaign.schema.json")
 
 _LISTS = ("tasks", "methods", "budgets")
 

@@ -92,7 +92,7 @@ def drawn_pairs(x: FloatArray, count: int, rng: np.random.Generator) -> Iterator
         yield _cosines(x, left, right)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _cosines(x: Any, left: Any, right: Any) -> Any:
     out = np.empty(left.size, dtype=np.float32)
     for t in range(left.size):

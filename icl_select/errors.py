@@ -11,7 +11,6 @@
     ├── ParameterError         (ValueError)    a known parameter with a bad value
     ├── DataError              (ValueError)    broken or empty file, bad row; names file and line
     ├── LabelError             (ValueError)    missing label, label outside the label words, conflict
-    ├── LeakError              (ValueError)    queries that stand in the pool
     ├── TemplateError          (ValueError)    template that is broken or names a missing field
     ├── PromptError            (ValueError)    a query that cannot fit its token budget
     ├── MetricError            (ValueError)    a metric asked for what it cannot measure
@@ -40,7 +39,6 @@ __all__ = [
     "GivenError",
     "IclSelectError",
     "LabelError",
-    "LeakError",
     "LockedError",
     "MetricError",
     "MissingDependencyError",
@@ -92,10 +90,6 @@ class DataError(IclSelectError, ValueError):
 
 class LabelError(IclSelectError, ValueError):
     """A label is missing, contradicts another, or is not one of the label words."""
-
-
-class LeakError(IclSelectError, ValueError):
-    """Queries occur in the pool they are answered from."""
 
 
 class TemplateError(IclSelectError, ValueError):

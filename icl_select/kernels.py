@@ -79,7 +79,7 @@ class Kernel:
         return f"Kernel({self.name!r}, bandwidth={self.bandwidth!r})"
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def kernel_value(cosine: float, code: int, bandwidth: float) -> float:
     """The kernel with number `code` at one cosine; compiled, for the loops of the methods."""
     gap = 1.0 - cosine
@@ -102,7 +102,7 @@ def kernel_value(cosine: float, code: int, bandwidth: float) -> float:
     return 1.0 / (1.0 + distance / bandwidth)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _fill(cosines: FloatArray, code: int, bandwidth: float, out: FloatArray) -> None:
     for i in range(cosines.size):
         out[i] = kernel_value(cosines[i], code, bandwidth)

@@ -81,7 +81,7 @@ def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntAr
     return indices, similarities
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _dot(a: Any, b: Any) -> Any:
     total = 0.0
     for j in range(len(a)):
@@ -89,7 +89,7 @@ def _dot(a: Any, b: Any) -> Any:
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _refine(x: Any, products: Any, floors: Any, start: int, indices: Any, similarities: Any) -> None:
     """Fill the rows of a block: exact similarities of the candidates, stably sorted from the top."""
     n, k = len(x), indices.shape[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ __all__ = [
     "Retrieved",
     "ScoreItem",
     "Selection",
-    "SelectionMethod",
 ]
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -108,12 +107,6 @@ class Selection:
                 f"is not a prefix of its answer to {len(self)}. Select again with budget={budget}."
             )
         return replace(self, indices=self.indices[:budget], gains=self.gains[:budget])
-
-
-class SelectionMethod(Protocol):
-    """The one signature of a selection method (own parameters follow as keywords)."""
-
-    def __call__(self, x: FloatArray, budget: int, *, given: IntArray, rng: np.random.Generator) -> Selection: ...
 
 
 @dataclass(frozen=True, eq=False)

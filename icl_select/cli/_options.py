@@ -92,7 +92,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 ({exc.reason} at byte {exc.start}). Save it as UTF-8.") from exc
 
 
-def read_queries(pool: Pool, texts: Sequence[str], path: str | None, source: PoolOptions) -> Pool:
+def read_queries(texts: Sequence[str], path: str | None, source: PoolOptions) -> Pool:
     """Queries typed on the command line, or read from a file like the pool."""
     from icl_select.data import Pool
     from icl_select.errors import ParameterError

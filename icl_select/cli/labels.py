@@ -31,7 +31,7 @@ def export_labels(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     selection: Path | None = None,
     ids: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "csv",  # noqa: A002
+    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "csv",
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     source: PoolOptions = PoolOptions(),
 ) -> None:
@@ -87,7 +87,7 @@ def import_labels(
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    format: Annotated[Format | None, Parameter(name=["--format", "-f"])] = None,  # noqa: A002
+    format: Annotated[Format | None, Parameter(name=["--format", "-f"])] = None,
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     on_conflict: Literal["error", "keep", "replace", "majority"] = "error",
     source: PoolOptions = PoolOptions(),

@@ -80,7 +80,7 @@ def prompt(
     from icl_select.prompt import PromptTemplate
 
     texts = source.read(pool)
-    asked = read_queries(texts, query, queries, source)
+    asked = read_queries(query, queries, source)
     x = encoding.embed(texts)
     prompter = Prompter(
         texts,

@@ -50,7 +50,7 @@ def retrieve(
     from icl_select.pipeline import Prompter
 
     texts = source.read(pool)
-    asked = read_queries(texts, query, queries, source)
+    asked = read_queries(query, queries, source)
     prompter = Prompter(texts, encoding.embed(texts), k=k, mmr=mmr, balance=balance, min_similarity=min_similarity)
     found = prompter.retrieve(asked)
     hits = [

@@ -30,7 +30,7 @@ def select(
     source: PoolOptions = PoolOptions(),
     encoding: EncoderOptions = EncoderOptions(),
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    format: Annotated[str | None, Parameter(name=["--format", "-f"])] = None,  # noqa: A002
+    format: Annotated[str | None, Parameter(name=["--format", "-f"])] = None,
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

@@ -47,7 +47,7 @@ def export_tasks(
     pool: Pool,
     indices: Sequence[int] | IntArray | None,
     path: str | Path,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     *,
     label_words: Sequence[str] | None = None,
     selection: Selection | None = None,
@@ -121,7 +121,7 @@ def _check_words(words: Sequence[str] | None) -> list[str] | None:
 
 def read_labels(
     path: str | Path,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     *,
     label_words: LabelWords | None = None,
 ) -> LabelFile:
@@ -147,7 +147,7 @@ def write_labels(records: Sequence[LabelRecord], path: str | Path) -> Path:
 def import_labels(
     pool: Pool,
     path: str | Path,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     *,
     label_words: LabelWords | None = None,
     on_conflict: OnConflict = "error",

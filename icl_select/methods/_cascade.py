@@ -72,7 +72,7 @@ def replay(
     return seeds[len(given) :], estimates
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _greedy(
     targets: Any,
     probabilities: Any,
@@ -109,7 +109,7 @@ def _greedy(
         estimates[pos - n_given] = best / rounds
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _activate(targets: Any, probabilities: Any, seeds: Any, stamp: Any, cascade: int, words: Any, position: Any) -> int:
     """Run one published cascade and count activations, a row once for every parent that hits it in a step."""
     frontier = seeds.copy()
@@ -132,7 +132,7 @@ def _activate(targets: Any, probabilities: Any, seeds: Any, stamp: Any, cascade:
     return count
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _uniform(words: Any, position: Any) -> Any:
     """Return the next ``random.random()`` of the Mersenne Twister with state `words` and `position`."""
     a = _word(words, position) >> 5
@@ -140,7 +140,7 @@ def _uniform(words: Any, position: Any) -> Any:
     return (a * 67108864.0 + b) / 9007199254740992.0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _word(words: Any, position: Any) -> Any:
     if position[0] >= 624:
         for i in range(624):

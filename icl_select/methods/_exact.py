@@ -104,7 +104,7 @@ def start_state(n: int, points: Points, given: IntArray, *, weighted: bool) -> S
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _dot(a: Any, b: Any) -> float:
     """Dot product in float64, in an order that depends on the length alone: the same bits for (a, b) and (b, a)."""
     total = 0.0
@@ -113,20 +113,20 @@ def _dot(a: Any, b: Any) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _inverse_norms(x: Any, out: Any) -> None:
     for i in range(x.shape[0]):
         out[i] = 1.0 / np.sqrt(_dot(x[i], x[i]))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _value(points: Any, i: int, j: int) -> Any:
     cosine = _dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
     stretched = (kernel_value(cosine, points.code, points.bandwidth) - points.base) / (1.0 - points.base)
     return np.int64(np.rint(max(stretched, 0.0) * points.grid))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def exact_gain(points: Any, state: Any, candidate: int, row: Any) -> Any:
     total = np.int64(0)
     for i in range(row.size):
@@ -138,7 +138,7 @@ def exact_gain(points: Any, state: Any, candidate: int, row: Any) -> Any:
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def cover(points: Any, state: Any, pick: int, row: Any, changed: Any, before: Any) -> int:
     """Let `pick` cover the rows; lists those whose screened coverage rose, with what it was."""
     count = 0
@@ -156,7 +156,7 @@ def cover(points: Any, state: Any, pick: int, row: Any, changed: Any, before: An
     return count
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def to_grid(screened: int, state: Any) -> Any:
     """The largest exact gain that a screened gain allows."""
     if screened == 0:
@@ -165,7 +165,7 @@ def to_grid(screened: int, state: Any) -> Any:
     return (whole << state.bits) + (rest << state.bits) // state.per_one + state.pad
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def from_grid(gain: int, state: Any) -> Any:
     """The smallest screened gain that allows an exact gain."""
     mask = (np.int64(1) << state.bits) - 1

@@ -123,7 +123,7 @@ def _buffers(n: int) -> tuple[IntArray, npt.NDArray[np.int32]]:
     return np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int32)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _subtract(matrix: Any, which: Any, old: Any, new: Any, units: Any, screened: Any) -> None:
     """Take from every candidate what it lost when the coverage of rows rose from `old` to `new`.
 
@@ -138,7 +138,7 @@ def _subtract(matrix: Any, which: Any, old: Any, new: Any, units: Any, screened:
                 part[c] -= unit * (min(max(np.int32(row[c]), low), high) - low)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _next_candidate(state: Any, screened: Any, step: int, best: int, winner: int) -> int:
     """The row with the largest bound among those not evaluated in this step, or -1 if none can win."""
     top, found = screened[0] * 0 - 1, -1
@@ -152,7 +152,7 @@ def _next_candidate(state: Any, screened: Any, step: int, best: int, winner: int
     return -1 if limit < best or (limit == best and found > winner) else found
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _greedy_stored(
     points: Any, state: Any, matrix: Any, screened: Any, indices: Any, gains: Any, changed: Any, before: Any
 ) -> int:

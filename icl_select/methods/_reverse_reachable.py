@@ -51,7 +51,7 @@ def sample(edges: tuple[IntArray, IntArray, FloatArray], n_sets: int, seed: int)
     return RRSets(start, members)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _mix(state: Any) -> Any:
     """Splitmix64: a good 64-bit hash of a counter."""
     z = (state ^ (state >> np.uint64(30))) * _MIX_1
@@ -59,12 +59,12 @@ def _mix(state: Any) -> Any:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _unit(word: Any) -> float:
     return np.float64(word >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _sample(in_start: Any, sources: Any, probabilities: Any, n_sets: int, seed: Any) -> Any:
     n = len(in_start) - 1
     start = np.zeros(n_sets + 1, dtype=np.int64)
@@ -96,7 +96,7 @@ def _sample(in_start: Any, sources: Any, probabilities: Any, n_sets: int, seed: 
     return start, members[:end].copy()
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _grown(members: Any, needed: int) -> Any:
     larger = np.empty(max(needed, len(members) * 3 // 2), dtype=np.int32)
     larger[: len(members)] = members
@@ -144,7 +144,7 @@ def _top(counts: IntArray, budget: int) -> int:
     return int(np.partition(counts, len(counts) - budget)[len(counts) - budget :].sum())
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _transpose(start: Any, members: Any, node_start: Any) -> Any:
     fill = node_start[:-1].copy()
     node_sets = np.empty(len(members), dtype=np.int32)
@@ -156,7 +156,7 @@ def _transpose(start: Any, members: Any, node_start: Any) -> Any:
     return node_sets
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _take(row: int, start: Any, members: Any, node_start: Any, node_sets: Any, covered: Any, counts: Any) -> None:
     """Cover the open sets of `row`, taking them off the counts of their members."""
     for at in range(node_start[row], node_start[row + 1]):

@@ -123,7 +123,7 @@ def _centred(x: FloatArray, inverse: FloatArray) -> tuple[npt.NDArray[np.float32
     return out, squares
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _look_up(product: Any, left: Any, right: Any, scale: Any, table: Any, out: Any) -> None:
     last = np.float32(table.size - 1)
     two = np.float32(2.0)
@@ -135,7 +135,7 @@ def _look_up(product: Any, left: Any, right: Any, scale: Any, table: Any, out: A
             target[j] = table[np.uint32(np.int32(place))]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _mirror(tile: U16Array, out: U16Array) -> None:
     height, width = tile.shape
     for start in range(0, height, 32):
@@ -145,7 +145,7 @@ def _mirror(tile: U16Array, out: U16Array) -> None:
                 out[j, i] = tile[i, j]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def add_rises(matrix: Any, low: Any, units: Any, out: Any) -> None:
     """Add to ``out_c`` the sum over i of ``units_i max(matrix_ci - low_i, 0)``."""
     for c in range(matrix.shape[0]):
@@ -156,7 +156,7 @@ def add_rises(matrix: Any, low: Any, units: Any, out: Any) -> None:
         out[c] += total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def add_columns(matrix: Any, low: Any, units: Any, out: Any) -> None:
     """Add to ``out_c`` the sum over i of ``units_i max(matrix_ic - low_i, 0)``."""
     for start in range(0, out.size, CHUNK):

@@ -72,7 +72,7 @@ def cast_votes(neighbours: IntArray, rho: float, picks: int) -> Votes:
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def _in_voters(neighbours: Any) -> Any:
     """Transpose the graph; ``first[u]`` is the time of u's first vote, voters in turn, least similar first."""
     n, k = neighbours.shape
@@ -95,7 +95,7 @@ def _in_voters(neighbours: Any) -> Any:
     return start, voters, first
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True)
 def count_pick(
     row: int,
     discount: bool,

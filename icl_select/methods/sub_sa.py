@@ -136,7 +136,7 @@ def _shifted_published(x: FloatArray, row: int) -> FloatArray:
     return np.asarray(half * (x @ x[row]) + half)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _products(x: Any, v: Any) -> Any:
     """``x @ v`` summed in float64, without a float64 copy of x and in the same order for every row."""
     out = np.empty(len(x), dtype=np.float64)
