@@ -29,7 +29,7 @@ _DESIGN_WORDS = {
     "detectable_difference": "smallest difference detectable before the run (assumed variances), points",
 }
 _POINTS = ("detectable_difference",)
-_P_VALUES = ("smallest_p", "smallest p", "smallest_p_adjusted")
+_P_VALUES = ("smallest_p", "smallest_p_adjusted")
 
 
 def design_section(view: View) -> Section:

@@ -16,6 +16,7 @@ __all__ = [
     "Figure",
     "Report",
     "Section",
+    "State",
     "Table",
     "Text",
     "left",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 Align = Literal["left", "right"]
+State = Literal["", "better", "worse", "open", "baseline"]
 
 
 def right(n: int) -> tuple[Align, ...]:
@@ -48,7 +50,7 @@ class Cell:
     mark: str = ""
     word: str = ""
     notes: tuple[str, ...] = ()
-    state: Literal["", "better", "worse", "open", "baseline"] = ""
+    state: State = ""
 
 
 @dataclass(frozen=True, slots=True)

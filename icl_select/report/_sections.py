@@ -9,12 +9,10 @@ from icl_select.report._appendix import configuration_section, design_section, n
 from icl_select.report._blocks import Block, Bullets, Cell, Details, Figure, Report, Section, Table, Text, left, right
 from icl_select.report._checks import checks_section
 from icl_select.report._density import density_section
-from icl_select.report._verdict import MARKS, headline, method_sentences, scorer_name, verdict_sentences
+from icl_select.report._verdict import MARKS, headline, method_sentences, scorer_name, verdict_cell, verdict_sentences
 from icl_select.report._view import View, interval, number, p_value, percent, plural, signed
 
 __all__ = ["campaign_report"]
-
-STATES = {"better": "better", "worse": "worse", "no evidence": "open"}
 
 
 def campaign_report(view: View) -> Report:
@@ -186,14 +184,8 @@ def score_cell(view: View, task: str, metric: str, method: str, budget: int) -> 
         return Cell(text, state="baseline")
     if found is None:
         return Cell(text)
-    verdict = str(found.get("verdict"))
-    return Cell(
-        text,
-        mark=MARKS.get(verdict, ""),
-        word=verdict,
-        notes=(f"{signed(found.get('delta'))} {interval(found.get('ci'))}", f"p {p_value(found.get('p_adjusted'))}"),
-        state=STATES.get(verdict, ""),  # type: ignore[arg-type]
-    )
+    notes = (f"{signed(found.get('delta'))} {interval(found.get('ci'))}", f"p {p_value(found.get('p_adjusted'))}")
+    return verdict_cell(str(found.get("verdict")), text, notes)
 
 
 def curve_section(view: View) -> Section:
@@ -281,13 +273,12 @@ def comparison_section(view: View) -> Section:
 
 
 def _comparison_row(view: View, c: Mapping[str, Any]) -> tuple[str | Cell, ...]:
-    verdict = str(c.get("verdict"))
     several = len(view.metrics) > 1
     return (
         f"{c['task']} ({c.get('metric')})" if several else str(c["task"]),
         str(c["budget"]),
         view.short[c["candidate"]],
-        Cell("", mark=MARKS.get(verdict, ""), word=verdict, state=STATES.get(verdict, "")),  # type: ignore[arg-type]
+        verdict_cell(str(c.get("verdict"))),
         signed(c.get("delta")),
         interval(c.get("ci")),
         p_value(c.get("p_value")),

@@ -7,19 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from icl_select.report._blocks import Cell, State
 from icl_select.report._view import View, fraction, percent, plural
 
-__all__ = ["BASELINE_SCORER", "MARKS", "headline", "method_sentences", "scorer_name", "verdict_sentences"]
+__all__ = ["MARKS", "headline", "method_sentences", "scorer_name", "verdict_cell", "verdict_sentences"]
 
-BASELINE_SCORER = "knn (baseline without an LLM)"
+_BASELINE_SCORER = "knn (baseline without an LLM)"
 MARKS = {"better": "+", "worse": "−", "no evidence": "·"}
+_STATES: Mapping[str, State] = {"better": "better", "worse": "worse", "no evidence": "open"}
+
+
+def verdict_cell(verdict: str, text: str = "", notes: tuple[str, ...] = ()) -> Cell:
+    """A table cell that shows a verdict by sign, word and colour."""
+    return Cell(text, mark=MARKS.get(verdict, ""), word=verdict, notes=notes, state=_STATES.get(verdict, ""))
 
 
 def scorer_name(view: View) -> str:
     """The scorer as reports call it; the nearest-neighbour vote is never passed off as a language model."""
     scorer = str(view.config.get("scorer") or "")
     if scorer.split("(")[0] == "knn":
-        return BASELINE_SCORER if scorer == "knn" else f"{BASELINE_SCORER}, {scorer}"
+        return _BASELINE_SCORER if scorer == "knn" else f"{_BASELINE_SCORER}, {scorer}"
     return scorer
 
 

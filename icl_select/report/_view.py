@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from icl_select.errors import DataError
 
@@ -30,7 +30,7 @@ MINUS = "−"
 _DASH = "–"
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -219,10 +219,8 @@ class View:
     @cached_property
     def smallest_p(self) -> float | None:
         """Smallest raw p-value that the design can reach."""
-        for key in ("smallest_p", "smallest p"):
-            if _finite(self.design.get(key)):
-                return float(self.design[key])
-        return None
+        smallest = self.design.get("smallest_p")
+        return smallest if _finite(smallest) else None
 
     @cached_property
     def unreachable(self) -> bool:
@@ -231,8 +229,9 @@ class View:
             return False
         if isinstance(self.design.get("reachable"), bool):
             return not self.design["reachable"]
-        known = self.smallest_p is not None and self.alpha is not None
-        return known and self.smallest_p * self.family > self.alpha  # type: ignore[operator]
+        if self.smallest_p is None or self.alpha is None:
+            return False
+        return self.smallest_p * self.family > self.alpha
 
     @cached_property
     def about(self) -> dict[str, Mapping[str, Any]]:

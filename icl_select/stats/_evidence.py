@@ -14,13 +14,13 @@ from icl_select.types import FloatArray
 __all__ = ["Evidence", "check_level", "check_positive", "finite_vector"]
 
 
+@dataclasses.dataclass(frozen=True)
 class Evidence:
     """Base of the frozen results: `to_dict` gives JSON values only (numbers that are not finite become None)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON values, nested results as nested dicts."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: _plain(getattr(self, field.name)) for field in fields}
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
 def _plain(value: Any) -> Any:
