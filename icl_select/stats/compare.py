@@ -152,11 +152,15 @@ def shared_luck(
     shared = selection_overlap(picks)
     if cells.n_draws == 1 or shared == 0.0:
         return shared, 0.0, math.inf
-    variance, df = luck_variance(baseline, without_items=cells.columns is not None)
+    # Draws that share most of their picks cannot show on their own that luck is small: then an estimate near 0,
+    # which may as well be too low by its error, is not taken at its word.
+    variance, df = luck_variance(
+        baseline, without_items=cells.columns is not None, at_least=max(0.0, 2.0 * shared - 1.0)
+    )
     if df == 0:
         # One random selection per draw: a draw's difference holds its luck once and the method's own part once.
-        variance, df = float(cells.means.var(ddof=1)) / (2.0 - shared), cells.n_draws - 1
-    return shared, shared * variance, float(df)
+        variance, df = float(cells.means.var(ddof=1)) / (2.0 - shared), cells.n_draws - 1.0
+    return shared, shared * variance, df
 
 
 def _over_draws(

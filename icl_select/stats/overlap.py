@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,10 @@ def selection_overlap(picks: Sequence[Sequence[Any]]) -> float:
     return float(np.mean(shared)) if shared else 0.0
 
 
-def luck_variance(random: Sequence[FloatArray], *, without_items: bool) -> tuple[float, int]:
+def luck_variance(random: Sequence[FloatArray], *, without_items: bool, at_least: float = 0.0) -> tuple[float, float]:
     """Return how much a selection's score varies within a draw, from several random ones; and degrees of freedom.
+
+    Both are 0 where no draw has two random selections.
 
     Parameters
     ----------
@@ -49,18 +52,29 @@ def luck_variance(random: Sequence[FloatArray], *, without_items: bool) -> tuple
     without_items : bool
         Take away what comes from single items going to this or that selection (two-way analysis of variance).
         Right where recurring items are accounted for on their own.
+    at_least : float
+        Smallest variance returned, in standard errors of its estimate.
+
+    Notes
+    -----
+    The degrees of freedom are Satterthwaite's for a difference of mean squares: the noise that was taken off
+    still makes the estimate uncertain.
     """
     freedom = sum(len(scores) - 1 for scores in random)
     if freedom == 0:
-        return 0.0, 0
-    total = 0.0
+        return 0.0, 0.0
+    between = noise = 0.0
     for scores in random:
         means, m = scores.mean(axis=1), scores.shape[1]
-        total += float(((means - means.mean()) ** 2).sum())
+        between += float(((means - means.mean()) ** 2).sum()) / freedom
         if without_items and m > 1:
             rest = scores - means[:, None] - scores.mean(axis=0) + means.mean()
-            total -= float((rest**2).sum()) / ((m - 1) * m)
-    return max(0.0, total / freedom), freedom
+            noise += float((rest**2).sum()) / ((m - 1) * m) / freedom
+    least = at_least * between * math.sqrt(2 / freedom)
+    variance = min(max(between - noise, least), between)
+    if variance <= 0:
+        return 0.0, float(freedom)
+    return variance, freedom * (variance / between) ** 2
 
 
 def overlap_note(pool_size: int, n_pool: int, *, n_draws: int = 10) -> str | None:

@@ -31,7 +31,8 @@ class MeanVariance(Evidence):
     luck : float
         Covariance of two draws through picks that both share; 0 unless given.
     df : float
-        Welch-Satterthwaite degrees of freedom of the sum; 0 with one draw and no other source.
+        Welch-Satterthwaite degrees of freedom of the sum; 0 with one draw and no other source. An uncertain
+        `luck` takes them no lower than draws and items alone, or one less than the number of draws.
     """
 
     effect: float
@@ -107,10 +108,12 @@ def variance_of(cells: Cells, *, luck: float = 0.0, luck_df: float = math.inf) -
         # The covariance is a difference of mean squares: the noise that was taken off still makes it uncertain.
         noise = float(np.mean([v.var() / len(v) for v in cells.values])) / n_draws
         squares += (items + noise) ** 2 / (cells.n_distinct - 1)
+    total = draws + items + luck
+    # An uncertain guess of luck must not weigh more than none: where there is no luck, the rest suffices.
+    floor = min(n_draws - 1.0, (draws + items) ** 2 / squares) if squares > 0 else n_draws - 1.0
     if luck > 0 and math.isfinite(luck_df):
         squares += luck**2 / luck_df
-    total = draws + items + luck
-    df = total**2 / squares if squares > 0 else math.inf if total > 0 else n_draws - 1.0
+    df = max(total**2 / squares, floor) if squares > 0 else math.inf if total > 0 else n_draws - 1.0
     return MeanVariance(float(means.mean()), draws, items, luck, df)
 
 
