@@ -5,6 +5,7 @@ Simulates campaigns whose truth is known and runs the statistics of `icl_select.
 * no difference: how often is one claimed (at most 5%), and how often does the 95% interval hold 0;
 * families of 12 comparisons: how often is any difference claimed after Holm;
 * draws that share one data set: a rule that knows nothing about quality, on a real 1-nearest-neighbour task;
+* McNemar's test, Welch's test and the smallest sufficient budget: how often does each claim what is not so;
 * a difference: how often is it found, against what `Design.power` says before the run.
 
 Exits with 1 if a claim of docs/statistics.md fails by more than binomial error.
@@ -18,21 +19,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from _rates import Row, judge, render, spread
 from scipy import special, stats
 
-from icl_select.stats import Design, VarianceComponents, holm, sign_flip
+from icl_select.stats import Design, VarianceComponents, budget_curve, holm, mcnemar, sign_flip, welch
 from icl_select.stats._cells import Cells, make_cells
 from icl_select.stats.bootstrap import bootstrap_means, stretch
 from icl_select.stats.compare import shared_luck
 from icl_select.stats.variance import components_of, variance_of
 
 ALPHA = 0.05
-CHANCE = 1e-3  # a row fails if chance alone would do this or worse less often than 1 in 1,000
 RESAMPLES = 300
 
 
@@ -78,21 +79,6 @@ class World:
                 scores.append((base + own + noise[k] > 0).astype(np.float64))
             ids.append(chosen)
         return methods, random, ids
-
-
-@dataclass
-class Row:
-    """One line of a table: what was simulated, what was counted, whether the claim holds."""
-
-    condition: dict[str, Any]
-    campaigns: int
-    rates: dict[str, float] = field(default_factory=dict)
-    holds: bool = True
-
-
-def too_many(events: int, n: int, level: float) -> bool:
-    """Whether `events` of `n` exceed the level by more than binomial error."""
-    return bool(stats.binom.sf(events - 1, n, level) < CHANCE)
 
 
 def differences(method: list[Any], random: list[Any], ids: list[Any] | None) -> Cells:
@@ -163,8 +149,7 @@ def null_row(world: World, condition: dict[str, Any], n: int, rng: np.random.Gen
         plain += bool(low <= 0.0 <= high)
     rates = {name: count / n for name, count in rejected.items()}
     rates |= {"welch": unpaired_rejections(*means), "coverage": covered / n, "coverage_plain": plain / n}
-    holds = not too_many(rejected["p"], n, ALPHA) and not too_many(n - covered, n, 0.05)
-    return Row(condition, n, rates, holds)
+    return Row(condition, n, rates, *judge([(rejected["p"], n, ALPHA), (n - covered, n, 0.05)]))
 
 
 def family_rows(n: int, seed: int) -> Iterator[Row]:
@@ -182,8 +167,8 @@ def family_rows(n: int, seed: int) -> Iterator[Row]:
                     p.append(max(sign_flip(cells.means).p_value, variance_of(cells).p_value()))
             raw += min(p) <= ALPHA
             adjusted += float(holm(p).min()) <= ALPHA
-        holds = not too_many(adjusted, n, ALPHA)
-        yield Row({"draws": n_draws, "comparisons": 12}, n, {"any_raw": raw / n, "any_holm": adjusted / n}, holds)
+        rates = {"any_raw": raw / n, "any_holm": adjusted / n}
+        yield Row({"draws": n_draws, "comparisons": 12}, n, rates, *judge([(adjusted, n, ALPHA)]))
 
 
 @dataclass(frozen=True)
@@ -246,9 +231,8 @@ def overlap_rows(n: int, seed: int) -> Iterator[Row]:
             rng = np.random.default_rng([seed, 3, repeats, int(100 * fraction)])
             plain = guarded = 0
             overlap = 0.0
-            for campaign in range(n):
-                if campaign % 5 == 0:
-                    world = task.world(rng)
+            for _ in range(n):
+                world = task.world(rng)
                 method, random, ids, picks = task.campaign(world, rng)
                 cells = differences(method, random, ids)
                 share, luck, df = shared_luck(cells, random, picks)
@@ -257,7 +241,60 @@ def overlap_rows(n: int, seed: int) -> Iterator[Row]:
                 guarded += max(flip, variance_of(cells, luck=luck, luck_df=df).p_value()) <= ALPHA
                 overlap += share or 0.0
             rates = {"overlap": overlap / n, "without_picks": plain / n, "p": guarded / n}
-            yield Row({"pool_fraction": fraction, "repeats": repeats}, n, rates, not too_many(guarded, n, ALPHA))
+            condition = {"pool_fraction": fraction, "repeats": repeats}
+            yield Row(condition, n, rates, *judge([(guarded, n, ALPHA)]))
+
+
+def mcnemar_p(rng: np.random.Generator, accuracy: float, spread: float) -> float:
+    """Two selections of equal expected accuracy on 256 new items; `spread` is the noise that each adds to an item."""
+    item = rng.normal(size=256)
+    at = special.ndtri(accuracy) * np.sqrt(1 + spread**2)
+    first, second = (item + at + spread * rng.normal(size=256) > 0 for _ in range(2))
+    return mcnemar(first, second).p_value
+
+
+def welch_p(rng: np.random.Generator, n1: int, sd1: float, n2: int, sd2: float) -> float:
+    a, b = 0.6 + sd1 * rng.normal(size=n1), 0.6 + sd2 * rng.normal(size=n2)
+    return welch(a.mean(), a.std(ddof=1), n1, b.mean(), b.std(ddof=1), n2).p_value
+
+
+def budget_named(rng: np.random.Generator, accuracies: dict[int, float], delta: float, n_draws: int) -> int:
+    """Smallest sufficient budget: draws of 256 of 500 items, some of which favour this or that budget."""
+    item, favour = 1.2 * rng.normal(size=500), {b: 0.2 * rng.normal(size=500) for b in accuracies}
+    scale = np.sqrt(1 + 1.2**2 + 0.2**2 + 0.15**2 + 0.1**2)
+    scores: dict[int, list[Any]] = {b: [] for b in accuracies}
+    ids = [rng.permutation(500)[:256] for _ in range(n_draws)]
+    for chosen in ids:
+        base = item[chosen] + 0.1 * rng.normal()
+        for b, accuracy in accuracies.items():
+            own = base + favour[b][chosen] + 0.15 * rng.normal() + rng.normal(size=256)
+            scores[b].append((own + special.ndtri(accuracy) * scale > 0).astype(np.float64))
+    return budget_curve(scores, item_ids=ids, delta=delta, seed=0, n_resamples=1).smallest_sufficient_budget
+
+
+def other_rows(n: int, seed: int) -> Iterator[Row]:
+    """No difference, or a loss of exactly delta: the tests that stand beside the verdict."""
+    edge, plateau = {5: 0.56, 20: 0.56, 100: 0.6}, {5: 0.56, 20: 0.6, 100: 0.6}
+    cases: dict[str, tuple[float, Callable[[np.random.Generator], bool]]] = {
+        "McNemar, accuracy 0.7, selections much alike": (ALPHA, lambda rng: mcnemar_p(rng, 0.7, 0.3) <= ALPHA),
+        "McNemar, accuracy 0.7, selections little alike": (ALPHA, lambda rng: mcnemar_p(rng, 0.7, 2.0) <= ALPHA),
+        "McNemar, accuracy 0.95": (ALPHA, lambda rng: mcnemar_p(rng, 0.95, 1.0) <= ALPHA),
+        "Welch, 3 and 3 runs": (ALPHA, lambda rng: welch_p(rng, 3, 0.02, 3, 0.02) <= ALPHA),
+        "Welch, 10 and 10 runs, the one varies thrice as much": (
+            ALPHA,
+            lambda rng: welch_p(rng, 10, 0.06, 10, 0.02) <= ALPHA,
+        ),
+        # A weakness of Welch's test itself: 7.0% of 200,000 pairs.
+        "Welch, 3 and 10 runs, the 3 vary thrice as much": (0.07, lambda rng: welch_p(rng, 3, 0.06, 10, 0.02) <= ALPHA),
+        "budgets, 5 draws: both smaller ones lose delta": (ALPHA, lambda rng: budget_named(rng, edge, 0.04, 5) < 100),
+        "budgets, 10 draws: both smaller ones lose delta": (ALPHA, lambda rng: budget_named(rng, edge, 0.04, 10) < 100),
+        "budgets, 10 draws: the smallest loses delta": (ALPHA, lambda rng: budget_named(rng, plateau, 0.04, 10) < 20),
+    }
+    for number, (what, (level, rejects)) in enumerate(cases.items()):
+        rng = np.random.default_rng([seed, 6, number])
+        events = sum(rejects(rng) for _ in range(n))
+        condition = {"what": what, "claimed": f"at most {level:.0%}"}
+        yield Row(condition, n, {"p": events / n}, *judge([(events, n, level)]))
 
 
 def power_rows(n: int, seed: int) -> Iterator[Row]:
@@ -280,7 +317,8 @@ def power_rows(n: int, seed: int) -> Iterator[Row]:
         rates = {"predicted": predicted, "detected": found / n, "welch": unpaired_rejections(*means)}
         # The prediction is for normal draws with known components: five points, and chance.
         allowed = 0.05 + 3.3 * np.sqrt(predicted * (1 - predicted) / n)
-        yield Row({"gain": gain, "draws": n_draws}, n, rates, bool(abs(found / n - predicted) <= allowed))
+        close = bool(abs(found / n - predicted) <= allowed)
+        yield Row({"gain": gain, "draws": n_draws}, n, rates, close, "yes" if close else "NO")
 
 
 TABLES = {
@@ -288,6 +326,7 @@ TABLES = {
     "hard": (hard_rows, "No difference, harder conditions (accuracy 0.7, 4 random selections per draw)"),
     "family": (family_rows, "No difference in families of 12 comparisons: how often any is claimed"),
     "overlap": (overlap_rows, "No difference, but draws that share one data set (1-NN, budget 18, 10 draws)"),
+    "others": (other_rows, "Other tests, no difference or a loss of exactly delta: how often one claims otherwise"),
     "power": (power_rows, "A true difference: how often it is found (accuracy 0.6, 4 random selections per draw)"),
 }
 HEADINGS = {
@@ -305,35 +344,6 @@ HEADINGS = {
     "pool_fraction": "pool fraction",
 }
 CLAIMED = ("p", "coverage", "any_holm", "detected")  # these carry an error bar
-
-
-def error_bar(rate: float, n: int) -> str:
-    """Exact 95% binomial interval."""
-    interval = stats.binomtest(round(rate * n), n).proportion_ci(0.95)
-    return f"{100 * rate:.1f}% ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
-
-
-def cells_of(row: Row) -> list[str]:
-    values = [str(v) for v in row.condition.values()]
-    for name, rate in row.rates.items():
-        if name in CLAIMED:
-            values.append(error_bar(rate, row.campaigns))
-        else:
-            values.append(f"{rate:.2f}" if name == "overlap" else f"{100 * rate:.1f}%")
-    return [*values, "yes" if row.holds else "NO"]
-
-
-def render(title: str, rows: list[Row], markdown: bool) -> str:
-    names = [HEADINGS.get(k, k) for k in (*rows[0].condition, *rows[0].rates)] + ["holds"]
-    lines = [names, *(cells_of(row) for row in rows)]
-    if markdown:
-        head, *body = ["| " + " | ".join(line) + " |" for line in lines]
-        return "\n".join([f"**{title}**", "", head, "|" + " --- |" * len(names), *body, ""])
-    widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
-    table = [
-        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
-    return "\n".join([title, *table, ""])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -354,12 +364,14 @@ def main(argv: list[str] | None = None) -> int:
             continue
         done[name] = list(rows(options.campaigns, options.seed))
         if not options.json:
-            print(render(title, done[name], options.markdown), flush=True)
+            table = render(title, done[name], markdown=options.markdown, headings=HEADINGS, claimed=CLAIMED)
+            print(table, flush=True)
     if options.json:
         print(json.dumps({name: [asdict(row) for row in rows] for name, rows in done.items()}, indent=2))
     failed = [row for rows in done.values() for row in rows if not row.holds]
     for row in failed:
         print(f"does not hold: {row.condition} {row.rates}", file=sys.stderr)
+    print(spread(row for rows in done.values() for row in rows), file=sys.stderr)
     seconds = time.perf_counter() - started
     print(f"{options.campaigns} campaigns per row, {seconds:.0f} s", file=sys.stderr)
     return 1 if failed else 0

