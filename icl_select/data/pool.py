@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self, overload
 
 import numpy as np
 
 from icl_select._files import atomic_write
+from icl_select.data._pool_readers import PoolReaders
 from icl_select.data._records import check_example, check_label, dump, to_record
-from icl_select.data.hub import is_hub_id, read_hub
-from icl_select.data.readers import Table, existing, plain, read_csv, read_jsonl, read_parquet, read_table
-from icl_select.data.rows import LabelWords, RowOptions, RowSpec, build
 from icl_select.errors import DataError, LabelError, ParameterError, UnknownNameError, suggest
 from icl_select.types import Example, IntArray
 
 __all__ = ["Pool"]
 
-_LOG = logging.getLogger(__name__)
 
-
-class Pool(Sequence[Example]):
+class Pool(PoolReaders, Sequence[Example]):
     """A sequence of :class:`~icl_select.types.Example` with unique ids; only its labels change.
 
     Parameters
@@ -74,7 +69,14 @@ class Pool(Sequence[Example]):
             check_example(f"example {position}", example)
         self._setup(checked, source, 0)
 
-    def _setup(self, examples: list[Example], source: str, skipped: int) -> Self:
+    @classmethod
+    def _of(cls, examples: list[Example], source: str, skipped: int = 0) -> Self:
+        """A pool of examples that were checked before."""
+        pool = cls.__new__(cls)
+        pool._setup(examples, source, skipped)
+        return pool
+
+    def _setup(self, examples: list[Example], source: str, skipped: int) -> None:
         self._examples = examples
         self._positions = {example.id: position for position, example in enumerate(examples)}
         self._fingerprint: str | None = None
@@ -88,107 +90,6 @@ class Pool(Sequence[Example]):
             raise DataError(
                 f"examples {position} and {self._positions[name]} have the same id {name!r}. Ids must be unique."
             )
-        return self
-
-    @classmethod
-    def _build(cls, table: Table, spec: RowSpec) -> Self:
-        examples, skipped = build(table, spec)
-        if skipped:
-            _LOG.warning("%s: left out %d rows whose text is empty", table.source, skipped)
-        return cls.__new__(cls)._setup(examples, table.source, skipped)
-
-    @classmethod
-    def read(
-        cls,
-        path: str | Path,
-        *,
-        config: str | None = None,
-        split: str | None = None,
-        revision: str | None = None,
-        **options: Unpack[RowOptions],
-    ) -> Self:
-        """Read whatever `path` is: a file by its suffix, a saved folder, or a hub id ``owner/name``.
-
-        Suffixes: ``.jsonl``, ``.ndjson``, ``.csv`` (each also ``.gz``), ``.parquet``. `config`, `split` and
-        `revision` are for Hugging Face data sets. What exists on disk is never looked up on the hub.
-        """
-        if is_hub_id(path) or Path(path).is_dir():
-            return cls.from_hub(path, config=config, split=split, revision=revision, **options)
-        path = existing(path)
-        hub = {"config": config, "split": split, "revision": revision}
-        given = next((name for name, value in hub.items() if value is not None), None)
-        if given is not None:
-            raise ParameterError(f"{given}= is for Hugging Face data sets, and {path} is a file. Leave {given} out.")
-        spec = RowSpec(**options)
-        return cls._build(read_table(path, columns=spec.columns), spec)
-
-    @classmethod
-    def from_jsonl(cls, path: str | Path, **options: Unpack[RowOptions]) -> Self:
-        """Read a JSON Lines file, plain or gzip: one object per line, UTF-8. Errors name the line."""
-        return cls._build(read_jsonl(path), RowSpec(**options))
-
-    @classmethod
-    def from_csv(cls, path: str | Path, **options: Unpack[RowOptions]) -> Self:
-        """Read a CSV file with a header, UTF-8, separated by comma, semicolon or tab. Errors name the line."""
-        return cls._build(read_csv(path), RowSpec(**options))
-
-    @classmethod
-    def from_parquet(cls, path: str | Path, **options: Unpack[RowOptions]) -> Self:
-        """Read a Parquet file. Dates become ISO strings, NaN becomes null."""
-        spec = RowSpec(**options)
-        return cls._build(read_parquet(path, columns=spec.columns), spec)
-
-    @classmethod
-    def from_hub(
-        cls,
-        name_or_dir: str | Path,
-        *,
-        config: str | None = None,
-        split: str | None = None,
-        revision: str | None = None,
-        **options: Unpack[RowOptions],
-    ) -> Self:
-        """Read a hub data set, a folder of data files, or a folder that ``save_to_disk`` wrote.
-
-        `split` defaults to ``"train"``, or to the only split of a saved folder. Integer class columns become
-        the words that the data set declares, unless `label_words` says otherwise; class -1 means unlabelled. A
-        repository that is a loading script is read from the hub's Parquet copy, and a warning is logged.
-        """
-        spec = RowSpec(**options)
-        table = read_hub(name_or_dir, config=config, split=split, revision=revision, columns=spec.columns)
-        return cls._build(table, spec)
-
-    @classmethod
-    def from_records(
-        cls, rows: Iterable[Mapping[str, Any]], *, source: str = "records", **options: Unpack[RowOptions]
-    ) -> Self:
-        """Build a pool from mappings of field names to values, such as the rows of a list or data frame."""
-        return cls._build(Table(source, "item", _plain_rows(rows, source)), RowSpec(**options))
-
-    @classmethod
-    def from_texts(
-        cls,
-        texts: Iterable[str],
-        ids: Sequence[str | int] | None = None,
-        labels: Sequence[str | int | None] | None = None,
-        *,
-        label_words: LabelWords | None = None,
-        skip_empty: bool = False,
-    ) -> Self:
-        """Build a pool from strings; each example has the one field ``text``."""
-        if isinstance(texts, str):
-            raise DataError("texts is one string, but a pool is a list of them. Pass [text, ...].")
-        texts = list(texts)
-        rows: list[dict[str, Any]] = [{"text": text} for text in texts]
-        columns: list[tuple[str, Sequence[Any] | None]] = [("id", ids), ("label", labels)]
-        for name, values in columns:
-            if values is None:
-                continue
-            if len(values) != len(texts):
-                raise DataError(f"{len(values)} {name}s for {len(texts)} texts. Pass one {name} for each text.")
-            for row, value in zip(rows, values, strict=True):
-                row[name] = value
-        return cls.from_records(rows, source="texts", label_words=label_words, skip_empty=skip_empty)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -214,8 +115,6 @@ class Pool(Sequence[Example]):
 
     def __eq__(self, other: object) -> bool:
         return self._examples == other._examples if isinstance(other, Pool) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         source = f" from {self.source}" if self.source else ""
@@ -252,7 +151,24 @@ class Pool(Sequence[Example]):
         return self._fingerprint
 
     def index(self, value: Any, start: int = 0, stop: int = sys.maxsize) -> int:
-        """Return the index of an id (or example), or raise UnknownNameError."""
+        """Return the index of an id.
+
+        Parameters
+        ----------
+        value : str or Example
+            The id, or an example that has it.
+        start, stop : int, optional
+            The index must lie in ``start <= index < stop``, as for any sequence.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        UnknownNameError
+            If the pool has no such id there.
+        """
         name = value.id if isinstance(value, Example) else value
         position = self._positions.get(name if isinstance(name, str) else str(name))
         if position is None or not start <= position < stop:
@@ -265,7 +181,21 @@ class Pool(Sequence[Example]):
         return position
 
     def example(self, name: str) -> Example:
-        """Return the example of an id, or raise UnknownNameError."""
+        """Return the example of an id.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Example
+
+        Raises
+        ------
+        UnknownNameError
+            If the pool has no such id.
+        """
         return self._examples[self.index(name)]
 
     def label(
@@ -275,7 +205,21 @@ class Pool(Sequence[Example]):
         overwrite: bool = False,
         label_words: Sequence[str] | None = None,
     ) -> Self:
-        """Set labels by id and return the pool. Everything is checked before anything is set.
+        """Set labels by id. Everything is checked before anything is set.
+
+        Parameters
+        ----------
+        labels : mapping of str to str or None
+            Label of each id.
+        overwrite : bool, default=False
+            Let labels that stand be replaced, or taken away by None.
+        label_words : sequence of str, optional
+            The only labels to accept; default any.
+
+        Returns
+        -------
+        Pool
+            This pool.
 
         Raises
         ------
@@ -283,7 +227,7 @@ class Pool(Sequence[Example]):
             If the pool has no such id.
         LabelError
             If a label is blank, not among `label_words`, or differs from the one that stands (unless
-            `overwrite`; then None takes a label away).
+            `overwrite`).
         """
         update: dict[int, str | None] = {}
         for name, label in labels.items():
@@ -303,31 +247,61 @@ class Pool(Sequence[Example]):
         return self
 
     def copy(self) -> Pool:
-        """Return a pool of the same examples, to be labelled independently."""
-        return Pool.__new__(Pool)._setup(list(self._examples), self.source, self.skipped)
+        """Return a pool of the same examples, to be labelled independently.
+
+        Returns
+        -------
+        Pool
+        """
+        return Pool._of(list(self._examples), self.source, self.skipped)
 
     def subset(self, indices: Iterable[int] | IntArray) -> Pool:
-        """Return a pool of the examples at `indices`, in that order. An index outside 0..n-1 is refused."""
+        """Return a pool of some of the examples, in the order asked for.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            Different indices from 0 to n - 1; negative ones are refused.
+
+        Returns
+        -------
+        Pool
+            To be labelled independently.
+
+        Raises
+        ------
+        ParameterError
+            If an index is outside the pool.
+        DataError
+            If there is no index, or one comes twice.
+        """
         positions = [int(position) for position in indices]
         outside = next((position for position in positions if not 0 <= position < len(self)), None)
         if outside is not None:
             raise ParameterError(f"index {outside} is outside the pool of {len(self)}. Pass 0 to {len(self) - 1}.")
-        return Pool.__new__(Pool)._setup([self._examples[position] for position in positions], self.source, 0)
+        return Pool._of([self._examples[position] for position in positions], self.source)
 
     def to_jsonl(self, path: str | Path) -> Path:
         """Write one record per line (gzip if the name ends in ``.gz``); :meth:`from_jsonl` reads back an equal pool.
 
-        The old file or the whole new one is there, also after a crash.
+        Parameters
+        ----------
+        path : str or Path
+            The old file or the whole new one is there, also after a crash.
+
+        Returns
+        -------
+        Path
+            The file that was written.
+
+        Raises
+        ------
+        DataError
+            If a field holds what JSON cannot.
+        StoreError
+            If the file cannot be written.
         """
         path = Path(path)
         content = b"".join(dump(example, to_record(example)) + b"\n" for example in self._examples)
         atomic_write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
         return path
-
-
-def _plain_rows(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, row in enumerate(rows):
-        where = f"{source}, item {number}"
-        if not isinstance(row, Mapping):
-            raise DataError(f"{where} is a {type(row).__name__}, but each record maps field names to values.")
-        yield number, {str(name): plain(value, where, str(name)) for name, value in row.items()}

@@ -25,7 +25,17 @@ from typing import Any, BinaryIO, cast
 
 from icl_select.errors import DataError, suggest
 
-__all__ = ["SUFFIXES", "Table", "open_bytes", "plain", "read_csv", "read_jsonl", "read_parquet", "read_table"]
+__all__ = [
+    "SUFFIXES",
+    "Table",
+    "open_bytes",
+    "plain",
+    "read_csv",
+    "read_jsonl",
+    "read_parquet",
+    "read_records",
+    "read_table",
+]
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".csv", ".csv.gz", ".parquet", ".pq")
 
@@ -252,6 +262,19 @@ def _parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[tuple
             f"{path} cannot be read as Parquet, {where} ({exc}). Write the file again, for example with "
             "pyarrow.parquet.write_table."
         ) from exc
+
+
+def read_records(rows: Iterable[Mapping[str, Any]], source: str) -> Table:
+    """Rows of a list or other iterable, counted from 0."""
+    return Table(source, "item", _record_rows(rows, source))
+
+
+def _record_rows(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, row in enumerate(rows):
+        where = f"{source}, item {number}"
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where} is a {type(row).__name__}, but each record maps field names to values.")
+        yield number, {str(name): plain(value, where, str(name)) for name, value in row.items()}
 
 
 def plain(value: Any, where: str, name: str) -> Any:
