@@ -15,6 +15,21 @@ def balanced_accuracy(predictions: Sequence[str], references: Sequence[str]) -> 
 
     Equal to scikit-learn's ``balanced_accuracy_score``. An empty prediction is a wrong one.
 
+    Parameters
+    ----------
+    predictions, references : sequence of str
+        One for each item.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    MetricError
+        If there is no item.
+
     Examples
     --------
     >>> balanced_accuracy(["a", "a", "a"], ["a", "a", "b"])
@@ -36,6 +51,16 @@ def macro_f1(predictions: Sequence[str], references: Sequence[str], *, labels: S
     labels : sequence of str, optional
         The classes to average over. None means every class that occurs in references or predictions, as in
         scikit-learn's ``f1_score(average="macro")``, but an empty prediction is no class: it is a wrong answer.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    MetricError
+        If there is no item.
 
     Notes
     -----

@@ -84,6 +84,20 @@ def _read(text: str) -> list[tuple[str, Any]]:
 def format_state(state: State) -> str:
     """Write a state in its one canonical form: JSON with sorted slots; ``{}`` for the empty state.
 
+    Parameters
+    ----------
+    state : mapping, or str
+        As :func:`parse_state` reads it.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    MetricError
+        If a text cannot be read.
+
     Examples
     --------
     >>> format_state({"hotel-name": "", "hotel-area": "Centre"})
@@ -99,6 +113,11 @@ def joint_goal_accuracy(predictions: Sequence[str | State], references: Sequence
     right, and so is the list. A prediction that is empty or cannot be read scores 0, also where the true state is
     empty: write ``{}`` for an empty state.
 
+    Parameters
+    ----------
+    predictions, references : sequence of str or mapping
+        One state for each item.
+
     Returns
     -------
     ndarray of shape (n,), float64
@@ -107,6 +126,11 @@ def joint_goal_accuracy(predictions: Sequence[str | State], references: Sequence
     ------
     MetricError
         If a reference cannot be read.
+
+    Examples
+    --------
+    >>> joint_goal_accuracy(["hotel-area: east", "{}"], ["hotel-area: east|south", "{}"]).tolist()
+    [1.0, 1.0]
     """
     return np.array([float(_same(p, r)) for p, r in zip(predictions, references, strict=True)])
 

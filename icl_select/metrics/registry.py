@@ -49,6 +49,15 @@ class Metric:
     def per_item(self, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> FloatArray:
         """One value for each item; a missing (None) or blank prediction gets the default whatever the reference.
 
+        Parameters
+        ----------
+        predictions : sequence
+            One for each item; None where missing.
+        references : sequence
+            One for each item.
+        **options
+            Of the metric.
+
         Returns
         -------
         ndarray of shape (n,), float64
@@ -85,10 +94,16 @@ class Metric:
         **options
             Of the metric.
 
+        Returns
+        -------
+        float
+
         Raises
         ------
         MetricError
-            If there is no item.
+            If there is no item, the lengths differ, or an option that the metric needs is missing.
+        UnknownNameError
+            If the metric has no such option.
         """
         _check_lengths(predictions, references)
         if not len(references):
@@ -173,7 +188,30 @@ def _resolve(metric: str | Metric) -> Metric:
 def score_items(
     metric: str | Metric, predictions: Sequence[Any], references: Sequence[Any], **options: Any
 ) -> FloatArray:
-    """One value for each item; see :meth:`Metric.per_item`.
+    """Measure each item by itself.
+
+    Parameters
+    ----------
+    metric : str or Metric
+        A name in :data:`METRICS`, or a metric of your own.
+    predictions : sequence
+        One for each item; None where missing.
+    references : sequence
+        One for each item.
+    **options
+        Of the metric, such as ``database`` of "sql_execution".
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        A missing or blank prediction has the metric's default, whatever the reference.
+
+    Raises
+    ------
+    MetricError
+        If the lengths differ, an option that the metric needs is missing, or a reference cannot be measured.
+    UnknownNameError
+        If there is no such metric or option; the nearest one is suggested.
 
     Examples
     --------
@@ -184,7 +222,30 @@ def score_items(
 
 
 def aggregate(metric: str | Metric, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> float:
-    """One value for all items; see :meth:`Metric.aggregate`.
+    """Measure all items as one: the mean over items, or the metric's own aggregate.
+
+    Parameters
+    ----------
+    metric : str or Metric
+        A name in :data:`METRICS`, or a metric of your own.
+    predictions : sequence
+        One for each item; None where missing.
+    references : sequence
+        One for each item.
+    **options
+        Of the metric, such as ``database`` of "sql_execution".
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    MetricError
+        If there is no item, the lengths differ, an option that the metric needs is missing, or a reference cannot be
+        measured.
+    UnknownNameError
+        If there is no such metric or option; the nearest one is suggested.
 
     Examples
     --------
@@ -195,7 +256,30 @@ def aggregate(metric: str | Metric, predictions: Sequence[Any], references: Sequ
 
 
 def evaluate(metric: str | Metric, predictions: Sequence[Any], references: Sequence[Any], **options: Any) -> Evaluation:
-    """Values, aggregate, and counts of what scored by default or has a faulty reference.
+    """Measure each item and all as one, and count what scored by default or has a faulty reference.
+
+    Parameters
+    ----------
+    metric : str or Metric
+        A name in :data:`METRICS`, or a metric of your own.
+    predictions : sequence
+        One for each item; None where missing.
+    references : sequence
+        One for each item.
+    **options
+        Of the metric, such as ``database`` of "sql_execution".
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    MetricError
+        If there is no item, the lengths differ, an option that the metric needs is missing, or a reference cannot be
+        measured.
+    UnknownNameError
+        If there is no such metric or option; the nearest one is suggested.
 
     Examples
     --------

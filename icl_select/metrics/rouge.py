@@ -94,9 +94,16 @@ def rouge_lsum(
     ``?`` and their like before a blank. No sentence model is downloaded; abbreviations ("Dr. No") do split, in
     both texts alike.
 
+    Parameters
+    ----------
+    predictions, references : sequence of str
+    stemmer, ascii_words : bool, default=True
+        As in :func:`rouge_l`.
+
     Returns
     -------
     ndarray of shape (n,), float64
+        From 0 to 1; 0 where either text has no word.
     """
     scorer = _scorer("rougeLsum", stemmer, ascii_words)
     pairs = zip(predictions, references, strict=True)

@@ -140,14 +140,45 @@ def run_query(
     max_cells: int = 1_000_000,
     max_cell_bytes: int = 100_000,
 ) -> Result:
-    """Run one query within the limits of :func:`sql_execution`; a failure is in the result, not raised."""
+    """Run one query within the limits of :func:`sql_execution`; a failure is in the result, not raised.
+
+    Parameters
+    ----------
+    query : str
+        One SELECT.
+    database : str or Path
+        An SQLite file, opened as in :func:`sql_execution`.
+    max_steps, max_seconds, max_rows, max_cells, max_cell_bytes
+        Limits, as in :func:`sql_execution`.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    MetricError
+        If the database cannot be opened.
+    """
     limits = _Limits(max_steps, max_seconds, max_rows, max_cells, max_cell_bytes)
     with contextlib.closing(_open(database, limits)) as connection:
         return _run(connection, query, limits)
 
 
 def same_result(predicted: Result, reference: Result, *, ordered: bool) -> bool:
-    """Whether two results are equal as bags of rows, or as lists if `ordered`; failures equal nothing."""
+    """Whether two results are equal; failures equal nothing.
+
+    Parameters
+    ----------
+    predicted, reference : Result
+        What two queries returned.
+    ordered : bool
+        Compare the rows as lists; else as bags, in which each row counts as often as it comes.
+
+    Returns
+    -------
+    bool
+    """
     if predicted.error or reference.error or predicted.columns != reference.columns:
         return False
     ours, theirs = [list(map(_key, result.rows)) for result in (predicted, reference)]

@@ -20,6 +20,11 @@ def accuracy(predictions: Sequence[str], references: Sequence[str]) -> FloatArra
 
     For label words, which a scorer gives back as they are. To forgive case and blanks, use :func:`exact_match`.
 
+    Parameters
+    ----------
+    predictions, references : sequence of str
+        One for each item.
+
     Returns
     -------
     ndarray of shape (n,), float64
@@ -33,6 +38,14 @@ def normalise(text: str) -> str:
     Compatibility forms and case are folded, punctuation becomes a blank, the English articles a, an, the go, and
     blanks run together. Symbols that are no punctuation ($, +, <) stay; an answer of punctuation and articles alone
     (such as "?") is compared as it is.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -61,6 +74,11 @@ def exact_match(
     Returns
     -------
     ndarray of shape (n,), float64
+
+    Examples
+    --------
+    >>> exact_match(["The Louvre.", "Rome"], [["louvre", "musée du Louvre"], "Paris"]).tolist()
+    [1.0, 0.0]
     """
     form = normalise if normalised else str
     values = []

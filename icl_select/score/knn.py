@@ -87,6 +87,14 @@ class KnnScorer:
         Classification: ``scores`` holds the share of the votes of every choice (0 if no vote has weight).
         Generation: ``info["copied_from"]`` is the id of the demonstration whose output is copied.
 
+        Parameters
+        ----------
+        items : sequence of ScoreItem
+
+        Returns
+        -------
+        list of Prediction, of the length of `items`
+
         Raises
         ------
         LabelError

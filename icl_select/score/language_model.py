@@ -81,6 +81,14 @@ class ModelScorer:
     def score(self, items: Sequence[ScoreItem]) -> list[Prediction]:
         """Return one prediction for each item, in their order.
 
+        Parameters
+        ----------
+        items : sequence of ScoreItem
+
+        Returns
+        -------
+        list of Prediction, of the length of `items`
+
         Raises
         ------
         PromptError

@@ -24,7 +24,13 @@ def _plugins() -> dict[str, str]:
 
 
 def scorer_names() -> list[str]:
-    """Every registered scorer, ours and those of installed packages, sorted."""
+    """List every registered scorer, ours and those of installed packages.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     return sorted({**_plugins(), **_BUILTIN})
 
 
@@ -33,6 +39,15 @@ def load_scorer(name: str | Spec) -> Scorer:
 
     Other packages add scorers through the entry-point group ``icl_select.scorers``; each names a callable that
     takes the parameters as keywords and returns a :class:`Scorer`. Our own names cannot be taken over.
+
+    Parameters
+    ----------
+    name : str or Spec
+        A name of :func:`scorer_names`, with parameters if you like.
+
+    Returns
+    -------
+    Scorer
 
     Raises
     ------

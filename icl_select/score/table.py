@@ -46,6 +46,14 @@ class TableScorer:
     def score(self, items: Sequence[ScoreItem]) -> list[Prediction]:
         """Return one prediction for each item, in their order.
 
+        Parameters
+        ----------
+        items : sequence of ScoreItem
+
+        Returns
+        -------
+        list of Prediction, of the length of `items`
+
         Raises
         ------
         DataError

@@ -89,12 +89,38 @@ class Design(Evidence):
         """Return the chance that a true difference of this size, either sign, gets its verdict.
 
         0 where the floor of the sign-flip test lies above the threshold.
+
+        Parameters
+        ----------
+        difference : float
+            In units of the metric, 0.02 for two points of accuracy.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
         """
         limits = self._limits()
         return 0.0 if limits is None else float((limits <= abs(difference)).mean())
 
     def detectable_difference(self, target: float = 0.8) -> float | None:
-        """Return the smallest true difference detected with probability `target`; None if there is none."""
+        """Return the smallest true difference that is detected with probability `target`.
+
+        Parameters
+        ----------
+        target : float, default=0.8
+            Wanted power, between 0 and 1.
+
+        Returns
+        -------
+        float or None
+            In units of the metric; None if no difference could be detected, however large.
+
+        Raises
+        ------
+        StatisticsError
+            If `target` is no probability between 0 and 1.
+        """
         check_level(target, name="target")
         limits = self._limits()
         if limits is None:
@@ -103,17 +129,48 @@ class Design(Evidence):
         return float(np.quantile(limits, target, method="inverted_cdf"))
 
     def needed_draws(self, difference: float, target: float = 0.8) -> int | None:
-        """Return the total number of draws that would detect `difference`; None if no number up to 500 would.
+        """Return how many draws in total would detect `difference`.
 
-        None means that draws alone do not help: the difference is practically 0, or hidden by what all draws
-        share (recurring items, overlapping selections).
+        Parameters
+        ----------
+        difference : float
+            In units of the metric, 0.02 for two points of accuracy.
+        target : float, default=0.8
+            Wanted power, between 0 and 1.
+
+        Returns
+        -------
+        int or None
+            None if no number up to 500 would: the difference is practically 0, or hidden by what all draws share
+            (recurring items, overlapping selections).
+
+        Raises
+        ------
+        StatisticsError
+            If `target` is no probability between 0 and 1.
         """
         return _smallest(lambda n: replace(self, n_draws=n), difference, target, _MOST_DRAWS)
 
     def needed_items(self, difference: float, target: float = 0.8) -> int | None:
-        """Return the test items per draw that would detect `difference`; None if no number up to 100,000 would.
+        """Return how many test items per draw would detect `difference`.
 
-        None means that items alone do not help: the draws differ too much, or are too few for their floor.
+        Parameters
+        ----------
+        difference : float
+            In units of the metric, 0.02 for two points of accuracy.
+        target : float, default=0.8
+            Wanted power, between 0 and 1.
+
+        Returns
+        -------
+        int or None
+            None if no number up to 100,000 would: the draws differ too much, or are too few for the floor of their
+            test.
+
+        Raises
+        ------
+        StatisticsError
+            If `target` is no probability between 0 and 1.
         """
         return _smallest(lambda n: replace(self, n_items=n), difference, target, _MOST_ITEMS)
 

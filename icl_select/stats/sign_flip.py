@@ -174,6 +174,22 @@ def _count_random(d: FloatArray, alternative: Alternative, n_resamples: int, see
 def sign_flip_floor(n_draws: int, *, alternative: Alternative = "two-sided") -> float:
     """Return the smallest p-value that a sign-flip test over `n_draws` draws can give.
 
+    Parameters
+    ----------
+    n_draws : int
+        At least 1.
+    alternative : {"two-sided", "greater", "less"}, default="two-sided"
+
+    Returns
+    -------
+    float
+        ``2 ** (1 - n_draws)``, or half of it for a one-sided test.
+
+    Raises
+    ------
+    StatisticsError
+        If `n_draws` is no whole number of at least 1.
+
     Examples
     --------
     >>> sign_flip_floor(5), sign_flip_floor(10)
