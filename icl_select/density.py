@@ -104,7 +104,12 @@ class Density:
     reading: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a record of JSON values; :meth:`from_dict` reads it back."""
+        """Return a record of JSON values; :meth:`from_dict` reads it back.
+
+        Returns
+        -------
+        dict
+        """
         record = asdict(self)
         for name, value in record.items():
             if isinstance(value, Mapping):
@@ -115,7 +120,21 @@ class Density:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Density:
-        """Read what :meth:`to_dict` wrote. Raises DataError if a field is missing."""
+        """Read what :meth:`to_dict` wrote.
+
+        Parameters
+        ----------
+        record : mapping
+
+        Returns
+        -------
+        Density
+
+        Raises
+        ------
+        DataError
+            If a field is missing.
+        """
         values: dict[str, Any] = {}
         for name in (field.name for field in fields(cls)):
             if name not in record:

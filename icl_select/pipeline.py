@@ -114,11 +114,52 @@ class Prompter:
         self._index: tuple[str, Retriever] | None = None
 
     def __call__(self, query: Query, *, vector: FloatArray | None = None) -> Prompt:
-        """Return the prompt for one query: a text, a mapping of fields, or an Example."""
+        """Return the prompt for one query.
+
+        Parameters
+        ----------
+        query : str, mapping or Example
+        vector : ndarray of shape (d,), optional
+            Its embedding in the space of `x`; needed where `x` is a bare array.
+
+        Returns
+        -------
+        Prompt
+
+        Raises
+        ------
+        EmbeddingError
+            If `x` is a bare array and `vectors` is missing, or the vectors do not fit.
+        LabelError
+            If no pool row is labelled.
+        PromptError
+            If the query alone exceeds `max_tokens`.
+        """
         return self.batch([query], None if vector is None else np.asarray(vector)[None, :])[0]
 
     def batch(self, queries: Sequence[Query], vectors: FloatArray | None = None) -> list[Prompt]:
-        """Return one prompt per query; they are embedded together, which is faster than one by one."""
+        """Return one prompt for each query; embedding them together is faster than one by one.
+
+        Parameters
+        ----------
+        queries : sequence of str, mapping or Example
+            Texts, fields, or whole examples.
+        vectors : ndarray of shape (q, d), optional
+            Their embeddings in the space of `x`; needed where `x` is a bare array.
+
+        Returns
+        -------
+        list of Prompt
+
+        Raises
+        ------
+        EmbeddingError
+            If `x` is a bare array and `vectors` is missing, or the vectors do not fit.
+        LabelError
+            If no pool row is labelled.
+        PromptError
+            If a query alone exceeds `max_tokens`.
+        """
         examples = [self._example(query) for query in queries]
         found = self.retrieve(examples, vectors)
         return [
@@ -127,7 +168,27 @@ class Prompter:
         ]
 
     def retrieve(self, queries: Sequence[Query], vectors: FloatArray | None = None) -> list[Retrieved]:
-        """Return the labelled rows nearest to each query, most similar first; `rows` are pool indices."""
+        """Return the labelled rows nearest to each query.
+
+        Parameters
+        ----------
+        queries : sequence of str, mapping or Example
+            Texts, fields, or whole examples.
+        vectors : ndarray of shape (q, d), optional
+            Their embeddings in the space of `x`; needed where `x` is a bare array.
+
+        Returns
+        -------
+        list of Retrieved
+            Most similar first; ``rows`` are pool indices.
+
+        Raises
+        ------
+        EmbeddingError
+            If `x` is a bare array and `vectors` is missing, or the vectors do not fit.
+        LabelError
+            If no pool row is labelled.
+        """
         examples = [self._example(query) for query in queries]
         if not examples:
             return []

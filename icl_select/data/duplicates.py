@@ -59,7 +59,22 @@ class DuplicateReport:
     compared: int = 0
 
     def redundant(self, kind: str = "exact") -> tuple[str, ...]:
-        """Ids that repeat an earlier one: all members of the groups of `kind` but the first of each."""
+        """List the ids that repeat an earlier one.
+
+        Parameters
+        ----------
+        kind : {"exact", "normalised", "near"}, default="exact"
+
+        Returns
+        -------
+        tuple of str
+            All members of the groups of `kind` but the first of each.
+
+        Raises
+        ------
+        ParameterError
+            If `kind` is another.
+        """
         if kind not in _KINDS:
             raise ParameterError(f"kind={kind!r} is no kind of duplicate. Pass one of {', '.join(_KINDS)}.")
         groups: Groups = getattr(self, kind)
@@ -122,6 +137,13 @@ def duplicates(
     Returns
     -------
     DuplicateReport
+
+    Raises
+    ------
+    EmbeddingError
+        If `x` has not one row per example, or a row is zero, NaN or infinite.
+    ParameterError
+        If `threshold` is not in (0, 1], `max_rows` is below 2, or `keep` below 1.
 
     Notes
     -----

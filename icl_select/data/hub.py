@@ -10,7 +10,7 @@ from typing import Any
 
 from icl_select._optional import require
 from icl_select.data.readers import SUFFIXES, Table, plain
-from icl_select.errors import DataError, suggest
+from icl_select.errors import DataError, ParameterError, suggest
 
 __all__ = ["is_hub_id", "read_hub"]
 
@@ -57,6 +57,11 @@ def read_hub(
     library = require("datasets", extra="hub", purpose="reading Hugging Face data sets")
     folder = Path(name)
     if folder.is_dir() and _is_saved(folder):
+        given = next((key for key, value in {"config": config, "revision": revision}.items() if value is not None), None)
+        if given is not None:
+            raise ParameterError(
+                f"{given}= is for data sets of the hub, and {name} is a folder that save_to_disk wrote. Leave it out."
+            )
         dataset = _from_disk(library, folder, split)
         source = str(name)
     else:
@@ -92,7 +97,8 @@ def _from_disk(library: Any, folder: Path, split: str | None) -> Any:
             raise DataError(f"{folder} has no split {wanted!r}.{suggest(wanted, dataset)} Pass split=.")
         return dataset[wanted]
     if split is not None and str(dataset.split) != split:
-        raise DataError(f"{folder} holds one data set, of split {dataset.split}, not {split!r}. Leave split= out.")
+        what = f"of split {dataset.split}, not {split!r}" if dataset.split else f"without splits, so not {split!r}"
+        raise DataError(f"{folder} holds one data set, {what}. Leave split= out.")
     return dataset
 
 

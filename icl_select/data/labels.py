@@ -72,6 +72,15 @@ def export_tasks(
     -------
     list of Path
         What was written: for Label Studio also its configuration, beside the tasks as ``.xml``.
+
+    Raises
+    ------
+    LabelError
+        If `label_words` is no list of different words, or an example bears another label.
+    ParameterError
+        If neither `indices` nor `selection` is given, an index is outside the pool, or the format is unknown.
+    StoreError
+        If the file cannot be written.
     """
     path = Path(path)
     name = _format_name(format or path.suffix.lstrip("."))
@@ -125,9 +134,30 @@ def read_labels(
     *,
     label_words: LabelWords | None = None,
 ) -> LabelFile:
-    """Read the labels that people gave; the format is recognised by content where it is not named.
+    """Read the labels that people gave.
 
-    Unlabelled, skipped and rejected examples are fine: their ids are in ``ids``, without a record.
+    Parameters
+    ----------
+    path : str or Path
+        CSV, JSON Lines, or an export of Label Studio, Argilla or Prodigy.
+    format : str, optional
+        One of :data:`FORMATS`; default: recognised by content.
+    label_words : sequence or mapping, optional
+        Labels that are allowed; see :class:`icl_select.data.Pool`.
+
+    Returns
+    -------
+    LabelFile
+        Unlabelled, skipped and rejected examples are fine: their ids are in ``ids``, without a record.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is of no known format.
+    LabelError
+        If a label is outside `label_words`.
+    ParameterError
+        If `format` is unknown.
     """
     path = existing(path)
     name = _detect(path) if format is None else _format_name(format)
@@ -135,7 +165,26 @@ def read_labels(
 
 
 def write_labels(records: Sequence[LabelRecord], path: str | Path) -> Path:
-    """Write labels, one row each, as CSV or JSON Lines by the suffix."""
+    """Write labels, one row each.
+
+    Parameters
+    ----------
+    records : sequence of LabelRecord
+    path : str or Path
+        CSV or JSON Lines by its suffix, ``.csv`` or ``.jsonl``.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ParameterError
+        If the suffix is another.
+    StoreError
+        If the file cannot be written.
+    """
     path = Path(path)
     dumps = {".csv": tables.labels_to_csv, ".jsonl": tables.labels_to_jsonl}
     if path.suffix not in dumps:

@@ -113,6 +113,13 @@ def leaks(
         One leak for each leaking query: the first pool row of the strictest kind that holds; among near
         rows the most similar.
 
+    Raises
+    ------
+    EmbeddingError
+        If the embeddings do not fit their texts or each other, or hold a zero row, NaN or infinity.
+    ParameterError
+        If `threshold` is not in (0, 1], or embeddings are given for one side only.
+
     Notes
     -----
     Time O(n q d), memory O((n + q) d) and some tens of megabytes.

@@ -117,6 +117,13 @@ def merge(
         Labels to set, only where they change something.
     report : MergeReport
 
+    Raises
+    ------
+    LabelError
+        If labels disagree (``on_conflict="error"``); the message lists the conflicts.
+    ParameterError
+        If `on_conflict` is unknown.
+
     Examples
     --------
     >>> votes = [LabelRecord("a", "yes", "ann"), LabelRecord("a", "no", "bob"), LabelRecord("a", "yes", "cy")]

@@ -95,7 +95,7 @@ def build(table: Table, spec: RowSpec) -> tuple[list[Example], int]:
         else:
             raise DataError(
                 f"{where}: the text is empty, and an empty text cannot be embedded. Fill it in, or pass "
-                "skip_empty=True to leave such rows out."
+                "skip_empty=True (--skip-empty) to leave such rows out."
             )
     if not drafts:
         tail = f": all {skipped} texts are empty" if skipped else ""

@@ -120,7 +120,15 @@ class CausalLMEncoder:
         return int(min(limits)) if limits else None
 
     def load(self) -> None:
-        """Load tokenizer and model now rather than with the first text."""
+        """Load tokenizer and model now rather than with the first text.
+
+        Raises
+        ------
+        MissingDependencyError
+            If the extra that brings the library is not installed.
+        ModelError
+            If the model cannot be loaded.
+        """
         _ = self._parts
 
     @functools.cached_property
@@ -143,6 +151,17 @@ class CausalLMEncoder:
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> Encoded:
         """Encode texts, in order, in batches of similar length.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        progress : bool, default=False
+            Show a bar on stderr.
+
+        Returns
+        -------
+        Encoded
+            ``vectors`` of shape (n, d) float32 and ``truncated`` of shape (n,) bool.
 
         Raises
         ------

@@ -91,7 +91,30 @@ class Embeddings:
         return fingerprint(self.encoder.fingerprint, fingerprint_array(self.vectors), shift)
 
     def queries(self, texts: Any, progress: bool = False) -> Vectors:
-        """Encode query texts into the same space: same encoder, same cache, same shift; shape (q, d)."""
+        """Encode query texts into the same space: same encoder, same cache, same shift.
+
+        Parameters
+        ----------
+        texts : Pool or sequence of str
+        progress : bool, default=False
+            Show a bar on stderr.
+
+        Returns
+        -------
+        ndarray of shape (q, d), float32
+            Not brought to unit norm.
+
+        Raises
+        ------
+        DataError
+            If a text is empty or no string.
+        EmbeddingError
+            If the encoder gives another dimension than for the pool, NaN or infinity.
+        ModelError
+            If the model cannot be loaded or run.
+        StoreError
+            If the cache cannot be read or written.
+        """
         items, ids = _items(texts)
         if not items:
             return np.empty((0, self.shape[1]), dtype=np.float32)
@@ -104,14 +127,27 @@ class Embeddings:
         return vectors if self.shift is None else _shifted(vectors, self.shift)
 
     def centred(self) -> Embeddings:
-        """Return the same texts with their mean subtracted from every row and, later, from every query."""
+        """Return the same texts with their mean subtracted from every row and, later, from every query.
+
+        Returns
+        -------
+        Embeddings
+        """
         return self.subset(np.arange(len(self)), centre=True)
 
     def subset(self, indices: Any, *, centre: bool = False) -> Embeddings:
-        """Return some of the rows, in the order of `indices`.
+        """Return some of the rows, in the order asked for.
 
-        With `centre`, the mean of these rows becomes the new origin, for them and for queries; without, the
-        origin stays where it is.
+        Parameters
+        ----------
+        indices : array-like of int, or of bool of length n
+            As numpy indexes rows.
+        centre : bool, default=False
+            Make the mean of these rows the new origin, for them and for queries; else the origin stays where it is.
+
+        Returns
+        -------
+        Embeddings
         """
         vectors, shift = self.vectors[indices], self.shift
         if centre:
@@ -121,7 +157,23 @@ class Embeddings:
 
 
 def pool_mean(vectors: Any) -> npt.NDArray[np.float64]:
-    """Mean over the rows, accumulated in float64: the shift that centres a pool and its queries."""
+    """Mean over the rows, which centres a pool and its queries.
+
+    Parameters
+    ----------
+    vectors : array-like of shape (n, d)
+        At least one row.
+
+    Returns
+    -------
+    ndarray of shape (d,), float64
+        Accumulated in float64.
+
+    Raises
+    ------
+    EmbeddingError
+        If the array is not 2-D, or has no row.
+    """
     array = np.asarray(vectors)
     if array.ndim != 2 or not len(array):
         raise EmbeddingError(

@@ -162,7 +162,24 @@ class HashEncoder:
         """None: texts of any length are read to the end."""
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> Encoded:
-        """Encode texts; `progress` is accepted and ignored, since there is nothing to wait for."""
+        """Encode texts, in order.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        progress : bool, default=False
+            Ignored: there is nothing to wait for.
+
+        Returns
+        -------
+        Encoded
+            ``vectors`` of shape (n, dim) float32; nothing is ever truncated.
+
+        Raises
+        ------
+        DataError
+            If a text is empty or no string.
+        """
         items = check_texts(texts)
         out = np.empty((len(items), self._dim), dtype=np.float32)
         known: dict[str, npt.NDArray[np.int64]] = {}

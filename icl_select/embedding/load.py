@@ -27,7 +27,13 @@ _PARAMETERISED = re.compile(r"(\w+)\s*(\(.*)?", re.DOTALL)
 
 
 def encoder_names() -> list[str]:
-    """The names that need no hub id or path, sorted."""
+    """List the names that need no hub id or path.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     return sorted({*_KINDS, *PUBLISHED})
 
 
@@ -45,6 +51,10 @@ def load_encoder(name: str) -> Encoder:
         * ``"causal_lm(model='EleutherAI/gpt-j-6b')"``: mean pooling over a language model;
         * ``"sentence_transformer(model='...', dtype='bfloat16')"`` and ``"minilm(dtype='bfloat16')"``: the
           same with parameters.
+
+    Returns
+    -------
+    Encoder
 
     Raises
     ------

@@ -144,7 +144,15 @@ class SentenceTransformerEncoder:
         return None if limit is None or not math.isfinite(limit) or limit > 1e9 else int(limit)
 
     def load(self) -> None:
-        """Load the model now rather than with the first text."""
+        """Load the model now rather than with the first text.
+
+        Raises
+        ------
+        MissingDependencyError
+            If the extra that brings the library is not installed.
+        ModelError
+            If the model cannot be loaded.
+        """
         _ = self._model
 
     @functools.cached_property
@@ -167,6 +175,17 @@ class SentenceTransformerEncoder:
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> Encoded:
         """Encode texts, in order, in batches of similar length.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        progress : bool, default=False
+            Show a bar on stderr.
+
+        Returns
+        -------
+        Encoded
+            ``vectors`` of shape (n, d) float32 and ``truncated`` of shape (n,) bool.
 
         Raises
         ------

@@ -95,6 +95,14 @@ class PromptTemplate:
     def from_file(cls, path: str | Path) -> PromptTemplate:
         """Read the parameters from a YAML file.
 
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        PromptTemplate
+
         Raises
         ------
         DataError
@@ -130,26 +138,106 @@ class PromptTemplate:
         return fingerprint(asdict(self))
 
     def render_demonstration(self, demonstration: Demonstration, number: int = 1) -> str:
-        """The text of one demonstration, as the `number`-th of the prompt."""
+        """Write one demonstration.
+
+        Parameters
+        ----------
+        demonstration : Demonstration
+        number : int, default=1
+            Its place in the prompt, from 1.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
         return compile_template(self.demonstration, "demonstration")(_shown(demonstration, number))
 
     def render_query(self, query: Example, number: int = 1) -> str:
-        """The text of the query alone."""
+        """Write the query alone.
+
+        Parameters
+        ----------
+        query : Example
+        number : int, default=1
+            Its place in the prompt, from 1.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
         return compile_template(self.query, "query")(_asked(query, number))
 
     def render_instruction(self, query: Example) -> str:
-        """The text before the first demonstration, with the separator unless it ends with a line break."""
+        """Write what stands before the first demonstration.
+
+        Parameters
+        ----------
+        query : Example
+
+        Returns
+        -------
+        str
+            With the separator, unless it is empty or ends with a line break.
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
         text = compile_template(self.instruction, "instruction")(_asked(query, 1))
         return text if not text or text.endswith("\n") else text + self.separator
 
     def text(self, demonstrations: Sequence[Demonstration], query: Example) -> str:
-        """The whole prompt as text, demonstrations in the order given."""
+        """Write the whole prompt as text.
+
+        Parameters
+        ----------
+        demonstrations : sequence of Demonstration
+            In prompt order.
+        query : Example
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
         parts = [self.render_demonstration(shown, number) for number, shown in enumerate(demonstrations, start=1)]
         parts.append(self.render_query(query, len(demonstrations) + 1))
         return self.render_instruction(query) + self.separator.join(parts)
 
     def messages(self, demonstrations: Sequence[Demonstration], query: Example) -> tuple[Mapping[str, str], ...]:
-        """The whole prompt as chat messages, demonstrations in the order given."""
+        """Write the whole prompt as chat messages.
+
+        Parameters
+        ----------
+        demonstrations : sequence of Demonstration
+            In prompt order.
+        query : Example
+
+        Returns
+        -------
+        tuple of mapping
+            Each with ``"role"`` and ``"content"``.
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
         user = compile_template(self.query if self.user is None else self.user, "user")
         assistant = compile_template(self.assistant, "assistant")
         system = compile_template(self.instruction if self.system is None else self.system, "system")

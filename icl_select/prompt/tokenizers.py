@@ -142,7 +142,13 @@ class HuggingFaceTokenizer:
         return len(self._tokenizer(text, add_special_tokens=self.special_tokens)["input_ids"])
 
     def count_messages(self, messages: Messages) -> int:
-        """Tokens of the chat under the model's own template, with the cue for the answer."""
+        """Tokens of the chat under the model's own template, with the cue for the answer.
+
+        Raises
+        ------
+        ModelError
+            If the model has no chat template, or its template refuses the chat.
+        """
         if not self._tokenizer.chat_template:
             raise ModelError(
                 f"the tokenizer {self.name!r} has no chat template: its model is not a chat model. "
@@ -179,6 +185,10 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     ----------
     name : str or Path
         "utf8", "chars" or "words", which need no model; else a folder, a hub id, or ``id@revision``.
+
+    Returns
+    -------
+    Tokenizer
 
     Raises
     ------
