@@ -1,17 +1,19 @@
-"""Reading a campaign file: strict YAML."""
+"""Finding and reading a campaign file: strict YAML."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Hashable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from icl_select.errors import ConfigError
+from icl_select.errors import ConfigError, suggest
 
-__all__ = ["read_yaml"]
+__all__ = ["find_config", "read_yaml"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,12 +25,33 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain text", key_node.start_mark)
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def find_config(name: str) -> Path:
+    """Return the campaign file `name`: a path, or the name of a shipped campaign where no such path exists."""
+    path = Path(name)
+    if path.exists() or path.name != name:
+        return path
+    stem = name.removesuffix(".yaml")
+    shipped = {Path(entry.name).stem: entry for entry in files("icl_select.configs").iterdir() if _is_yaml(entry.name)}
+    if stem in shipped:
+        return Path(str(shipped[stem]))
+    raise ConfigError(
+        f"there is no campaign file {name}, and no shipped campaign of that name.{suggest(stem, shipped)} "
+        "Pass the path of a YAML file."
+    )
+
+
+def _is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -39,13 +62,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the campaign file {path}: {reason}. Check the path.") from exc
     try:
-        content = yaml.load(text, _Loader)
+        loader = _Loader(text)
+        loader.name = str(path)
+        content = loader.get_single_data()
     except yaml.YAMLError as exc:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} holds no mapping. A campaign file is a YAML mapping with tasks, methods and budgets."
         )
+    try:
+        json.dumps(content, default=str, skipkeys=True)
+    except ValueError as exc:
+        raise ConfigError(f"{path}: an alias (*name) stands inside what it names. Write the value out.") from exc
     _warn_about_escapes(content, path)
     return content
 

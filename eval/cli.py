@@ -21,7 +21,6 @@ app = App(
     name="eval",
     help="Test whether clever selection beats random selection, on benchmarks or on your own files.",
     result_action="return_value",
-    help_format="plaintext",
 )
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -31,7 +30,7 @@ Output = Annotated[Path | None, Parameter(name=["--output", "-o", "--output-path
 
 @app.command
 def run(
-    config: Path,
+    config: str,
     /,
     *,
     data_dir: Path | None = None,
@@ -56,7 +55,8 @@ def run(
     Parameters
     ----------
     config
-        Campaign file (YAML); `icl-select eval schema` prints what it may hold.
+        Campaign file (YAML), or the name of a shipped one: demo, knn_nine. `icl-select eval schema` prints what a
+        file may hold.
     data_dir
         Folder with one folder per benchmark; without, the Hugging Face hub is read.
     output
@@ -90,6 +90,7 @@ def run(
     as_json
         Write the results as JSON to standard output instead of a table.
     """
+    from ._yaml import find_config
     from .config import load_campaign, split_list
     from .launch import launch, list_cells
 
@@ -105,7 +106,7 @@ def run(
         "scorer": scorer,
     }
     campaign = load_campaign(
-        config,
+        find_config(config),
         overrides=overrides,
         environment=os.environ,
         only=None if tasks is None else split_list(tasks),
@@ -191,6 +192,7 @@ def report(
     *,
     format: Annotated[Literal["html", "md", "json", "text"], Parameter(name=["--format", "-f"])] = "text",
     output: Output = None,
+    as_json: Json = False,
 ) -> int:
     """Write the report of a finished run.
 
@@ -202,13 +204,15 @@ def report(
         html (self-contained), md, json (results.json), or text (the table of the terminal).
     output
         Write here instead of to standard output.
+    as_json
+        The same as --format json.
     """
     from icl_select.report import render_markdown, render_report, render_table
 
     from .versus import load_results
 
     results = load_results(folder)
-    if format == "json":
+    if as_json or format == "json":
         text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     else:
         text = {"html": render_report, "md": render_markdown, "text": render_table}[format](results)
@@ -247,8 +251,14 @@ def tasks(*, as_json: Json = False) -> int:
 
 
 @app.command
-def schema() -> int:
-    """Print the JSON Schema of a campaign file."""
+def schema(*, as_json: Json = False) -> int:
+    """Print the JSON Schema of a campaign file.
+
+    Parameters
+    ----------
+    as_json
+        Changes nothing: a schema is JSON.
+    """
     from .config import schema_text
 
     write_text(schema_text())

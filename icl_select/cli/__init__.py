@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from icl_select import __version__
+from icl_select.cli._options import UsageError, shown_default
 from icl_select.cli._output import remark
 from icl_select.errors import IclSelectError
 
@@ -27,16 +28,29 @@ A pool is a file (.jsonl, .jsonl.gz, .csv, .parquet), a folder saved by Hugging 
 """
 
 
+# (module:function, name): what the list of commands says is the first paragraph of the function's own text.
+_COMMANDS = (
+    ("select:select", "select"),
+    ("labels:app", "labels"),
+    ("retrieve:retrieve", "retrieve"),
+    ("prompt:prompt", "prompt"),
+    ("density:density", "density"),
+    ("check:check", "check"),
+    ("methods:methods", "methods"),
+)
+
+
 def _app() -> App:
-    app = App(name="icl-select", help=_HELP, version=__version__, result_action="return_value", help_format="plaintext")
-    here = "icl_select.cli"
-    app.command(f"{here}.select:select", name="select", help="Say which examples to label.")
-    app.command(f"{here}.labels:app", name="labels", help="Exchange labels with people and labelling tools.")
-    app.command(f"{here}.retrieve:retrieve", name="retrieve", help="Find the labelled examples nearest to a query.")
-    app.command(f"{here}.prompt:prompt", name="prompt", help="Build few-shot prompts from the labelled examples.")
-    app.command(f"{here}.density:density", name="density", help="Report how similar the texts of pools are.")
-    app.command(f"{here}.check:check", name="check", help="Find duplicates in a pool and queries that stand in it.")
-    app.command(f"{here}.methods:methods", name="methods", help="List the selection methods and their parameters.")
+    app = App(
+        name="icl-select",
+        help=_HELP,
+        version=__version__,
+        result_action="return_value",
+        help_format="markdown",
+        default_parameter=Parameter(show_default=shown_default),
+    )
+    for target, name in _COMMANDS:
+        app.command(f"icl_select.cli.{target}", name=name)
     for point in sorted(entry_points(group="icl_select.commands"), key=lambda point: point.name):
         app.command(point.value, name=point.name)
     return app
@@ -53,10 +67,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors become one message on stderr."""
+    if not argv or argv[0] in ("--help", "-h"):
+        _load_commands()
     try:
         result = app(list(argv), exit_on_error=False, print_error=True)
         sys.stdout.flush()
     except CycloptsError:
+        return 2
+    except SystemExit as exc:
+        # The help printer gives up in this way when its reader (head, say) has seen enough.
+        if not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        _discard_stdout()
+        return 0
+    except UsageError as exc:
+        remark(f"wrong usage: {exc}")
         return 2
     except IclSelectError as exc:
         remark(f"{type(exc).__name__}: {exc}")
@@ -75,6 +100,15 @@ def run(argv: Sequence[str]) -> int:
         _discard_stdout()
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _load_commands() -> None:
+    """Load every command, so that the list of them says what each does; one that fails says so when it is called."""
+    for _, name in _COMMANDS:
+        app[name]
+    for point in entry_points(group="icl_select.commands"):
+        with contextlib.suppress(ImportError, AttributeError, ValueError):
+            app[point.name]
 
 
 def _discard_stdout() -> None:

@@ -5,17 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from icl_select.cli._output import remark
+from icl_select.errors import ParameterError
 
 if TYPE_CHECKING:
     from icl_select.data import Pool
     from icl_select.embedding import Embeddings, Encoder
 
-__all__ = ["EncoderOptions", "PoolOptions", "read_queries", "read_text", "report_duplicates"]
+__all__ = [
+    "EncoderOptions",
+    "LabelFormat",
+    "PoolOptions",
+    "UsageError",
+    "read_queries",
+    "read_text",
+    "report_duplicates",
+    "shown_default",
+]
+
+
+LabelFormat = Literal["csv", "jsonl", "label-studio", "argilla", "prodigy"]
+
+
+class UsageError(ParameterError):
+    """Options that do not go together; exit code 2, like an unknown one."""
+
+
+def shown_default(value: Any) -> str | None:
+    """A default as help shows it: no Python, and nothing where nothing is the default."""
+    if isinstance(value, bool):
+        return "on" if value else None
+    if isinstance(value, (tuple, list)):
+        return ", ".join(str(item) for item in value) or None
+    return None if value is None else str(value)
 
 
 @Parameter(name="*")
@@ -35,6 +61,8 @@ class PoolOptions:
     """Configuration of a Hugging Face data set."""
     revision: str | None = None
     """Revision of a Hugging Face data set; pin it."""
+    skip_empty: Annotated[bool, Parameter(negative="")] = False
+    """Leave rows with an empty text out instead of stopping at the first."""
 
     def read(self, path: str) -> Pool:
         """Read a file, a saved folder, or a data set of the hub."""
@@ -95,8 +123,7 @@ def read_text(path: Path) -> str:
 def read_queries(texts: Sequence[str], path: str | None, source: PoolOptions) -> Pool:
     """Queries typed on the command line, or read from a file like the pool."""
     from icl_select.data import Pool
-    from icl_select.errors import ParameterError
 
     if bool(texts) == (path is not None):
-        raise ParameterError("say what to answer: --query TEXT (again for more), or --queries FILE, and not both.")
+        raise UsageError("say what to answer: --query TEXT (again for more), or --queries FILE, and not both.")
     return source.read(path) if path is not None else Pool.from_texts(list(texts))

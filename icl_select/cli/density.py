@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from icl_select.cli._options import EncoderOptions, PoolOptions
+from icl_select.cli._options import EncoderOptions, PoolOptions, UsageError
 from icl_select.cli._output import emit_json, emit_rows, write_text
-from icl_select.errors import ParameterError
 
 __all__ = ["density"]
 
@@ -48,10 +47,11 @@ def density(
         Write one JSON document to standard output.
     """
     if not pools:
-        raise ParameterError("density was asked of no pool. Name at least one file, folder or hub id.")
+        raise UsageError("density was asked of no pool. Name at least one file, folder or hub id.")
     if output is not None and output.suffix not in (".json", ".png", ".svg", ".html"):
-        raise ParameterError(f"--output {output} has no known suffix. End it in .json, .png, .svg or .html.")
-    panels = {name: _measure(pools, name, source, centre, cache, seed) for name in encoders}
+        raise UsageError(f"--output {output} has no known suffix. End it in .json, .png, .svg or .html.")
+    named = _named(pools)
+    panels = {name: _measure(named, name, source, centre, cache, seed) for name in encoders}
     record = {
         "schema": "icl-select/density/1",
         "centred": centre,
@@ -66,15 +66,24 @@ def density(
         _print(panels)
 
 
-def _measure(pools: tuple[str, ...], encoder: str, source: PoolOptions, centre: bool, cache: bool, seed: int) -> Any:
+def _measure(pools: dict[str, str], encoder: str, source: PoolOptions, centre: bool, cache: bool, seed: int) -> Any:
     from icl_select.density import density as measure
 
     encoding = EncoderOptions(encoder=encoder, centre=centre, cache=cache)
     model = encoding.load()
-    found = {}
+    return {name: measure(encoding.embed(source.read(path), model), seed=seed) for name, path in pools.items()}
+
+
+def _named(pools: tuple[str, ...]) -> dict[str, str]:
+    """Paths by the names they are shown under, given as NAME=PATH or taken from the path."""
+    found: dict[str, str] = {}
     for pool in pools:
-        name, _, path = pool.rpartition("=")
-        found[name or _name(path)] = measure(encoding.embed(source.read(path), model), seed=seed)
+        name, equals, path = pool.partition("=")
+        if not equals or Path(pool).exists():
+            name, path = _name(pool), pool
+        if name in found:
+            raise UsageError(f"two pools are called {name!r}: {found[name]} and {path}. Write NAME={path}.")
+        found[name] = path
     return found
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from icl_select.cli._options import PoolOptions, read_text
+from icl_select.cli._options import LabelFormat, PoolOptions, UsageError, read_text
 from icl_select.cli._output import emit_json, remark
-from icl_select.errors import DataError, IclSelectError, ParameterError
+from icl_select.errors import DataError, IclSelectError
 
 if TYPE_CHECKING:
     from icl_select.data import Pool
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = App(name="labels", help="Exchange labels with people and labelling tools.")
-
-Format = Literal["csv", "jsonl", "label-studio", "argilla", "prodigy"]
 
 
 @app.command(name="export")
@@ -31,9 +29,10 @@ def export_labels(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     selection: Path | None = None,
     ids: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
-    format: Annotated[Format, Parameter(name=["--format", "-f"])] = "csv",
+    format: Annotated[LabelFormat, Parameter(name=["--format", "-f"])] = "csv",
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     source: PoolOptions = PoolOptions(),
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Write rows as tasks for people or a labelling tool, in the order they should be labelled.
 
@@ -51,16 +50,20 @@ def export_labels(
         csv, jsonl, label-studio, argilla or prodigy.
     label_words
         The labels to choose from, for tools that show them.
+    as_json
+        Write the names of the written files as JSON to standard output.
     """
     from icl_select.data import export_tasks
 
     if (selection is None) == (not ids):
-        raise ParameterError("say which rows: --selection FILE (from `select --json`), or --ids ID ID …, and not both.")
+        raise UsageError("say which rows: --selection FILE (from `select --json`), or --ids ID ID …, and not both.")
     texts = source.read(pool)
     picked = None if selection is None else _read_selection(selection, texts)
     rows = [texts.index(name) for name in ids] if picked is None else picked.indices.tolist()
     written = export_tasks(texts, rows, output, format, label_words=list(label_words) or None, selection=picked)
     remark(f"wrote {len(rows)} tasks to {' and '.join(str(path) for path in written)}")
+    if as_json:
+        emit_json({"tasks": len(rows), "format": format, "files": [str(path) for path in written]})
 
 
 def _read_selection(path: Path, pool: Pool) -> Selection:
@@ -87,7 +90,7 @@ def import_labels(
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    format: Annotated[Format | None, Parameter(name=["--format", "-f"])] = None,
+    format: Annotated[LabelFormat | None, Parameter(name=["--format", "-f"])] = None,
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     on_conflict: Literal["error", "keep", "replace", "majority"] = "error",
     source: PoolOptions = PoolOptions(),
@@ -114,6 +117,11 @@ def import_labels(
     """
     from icl_select.data import import_labels as merge
 
+    if output.suffix.lower() in (".csv", ".parquet") or output.name.lower().endswith(".csv.gz"):
+        raise UsageError(
+            f"--output {output}: the pool is written as JSON lines, which no name of another format may hide. "
+            "End it in .jsonl or .jsonl.gz."
+        )
     texts = source.read(pool)
     words = list(label_words) or None
     merged, report = merge(texts, labels, format, label_words=words, on_conflict=on_conflict)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from icl_select.cli._options import EncoderOptions, PoolOptions, report_duplicates
+from icl_select._validation import check_budget
+from icl_select.cli._options import EncoderOptions, LabelFormat, PoolOptions, UsageError, report_duplicates
 from icl_select.cli._output import emit_json, emit_rows, remark
-from icl_select.errors import ParameterError
+from icl_select.registry import resolve
 
 if TYPE_CHECKING:
     from icl_select.data import Pool
@@ -30,7 +31,7 @@ def select(
     source: PoolOptions = PoolOptions(),
     encoding: EncoderOptions = EncoderOptions(),
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    format: Annotated[str | None, Parameter(name=["--format", "-f"])] = None,
+    format: Annotated[LabelFormat | None, Parameter(name=["--format", "-f"])] = None,
     label_words: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -62,13 +63,15 @@ def select(
     from icl_select.methods import select as select_rows
 
     if format is not None and output is None:
-        raise ParameterError(f"--format {format} writes a file of tasks. Say where with --output FILE.")
+        raise UsageError(f"--format {format} writes a file of tasks. Say where with --output FILE.")
     if format is not None and as_json:
-        raise ParameterError("--format and --json each say how to write the result. Pass one of them.")
+        raise UsageError("--format and --json each say how to write the result. Pass one of them.")
+    resolve(method)  # a slip in its name is told before anything is embedded
     texts = source.read(pool)
+    given = [] if ignore_labels else texts.labelled.tolist()
+    check_budget(budget, len(texts), len(given))
     x = encoding.embed(texts)
     found = report_duplicates(texts, x)
-    given = [] if ignore_labels else texts.labelled.tolist()
     if given:
         remark(
             f"{len(given)} of {len(texts)} rows are labelled already; they count as covered and are not picked "
@@ -84,7 +87,7 @@ def select(
     elif as_json:
         emit_json(_record(texts, x, picked, [texts[i].id for i in given], found), output)
     else:
-        rows = [(r, texts[i].id, float(picked.gains[r]), texts[i].text) for r, i in enumerate(picked.indices)]
+        rows = [(r + 1, texts[i].id, float(picked.gains[r]), texts[i].text) for r, i in enumerate(picked.indices)]
         emit_rows(("rank", "id", "gain", "text"), rows, output)
 
 

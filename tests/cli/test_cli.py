@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,10 +174,13 @@ def test_methods_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
         (["select", "POOL", "-b", "two"], 2, ""),
         (["select", "POOL"], 2, "--budget"),
         (["select", "missing.jsonl", "-b", "2"], 1, "missing.jsonl"),
-        (["select", "POOL", "-b", "2", "--format", "csv"], 1, "--output"),
-        (["prompt", "POOL"], 1, "--query"),
+        (["select", "POOL", "-b", "2", "--format", "csv"], 2, "--output"),
+        (["prompt", "POOL"], 2, "--query"),
         (["prompt", "POOL", "-q", "hello"], 1, "labelled"),
-        (["density"], 1, "no pool"),
+        (["density"], 2, "no pool"),
+        (["density", "a=POOL", "a=POOL", "-e", "hash"], 2, "NAME="),
+        (["select", "POOL", "-b", "2", "--format", "xml", "-o", "tasks.xml"], 2, "label-studio"),
+        (["labels", "import", "POOL", "done.csv", "-o", "pool.csv"], 2, ".jsonl"),
         (["selct"], 2, ""),
     ],
 )
@@ -203,14 +207,77 @@ def test_help_loads_no_heavy_library() -> None:
     assert "select" in done.stdout
 
 
-def test_a_reader_that_stops_early_is_no_error(pool: Path) -> None:
+def test_help_names_every_command_and_shows_no_python(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    listed = re.findall(r"^│ (\w+) +(\S.*?) *│$", capsys.readouterr().out, re.MULTILINE)
+    assert {name for name, _ in listed} >= {
+        "select",
+        "labels",
+        "retrieve",
+        "prompt",
+        "density",
+        "check",
+        "eval",
+        "demo",
+    }
+    for command in ("select", "labels import", "labels export", "prompt", "density", "check", "eval run", "demo"):
+        assert run([*command.split(), "--help"]) == 0
+        text = capsys.readouterr().out
+        assert not re.search(r"default:\s*(None|True|False|\()", text), text
+    run(["select", "--help"])
+    assert "count as labelled" in capsys.readouterr().out, "the whole text of a command, not only its first line"
+
+
+def test_a_slip_in_the_method_or_budget_is_told_before_embedding(
+    pool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("embedded first")
+
+    monkeypatch.setattr("icl_select.cli._options.EncoderOptions.embed", never)
+    assert run(["select", str(pool), "-b", "2", "-m", "max_hedring", "--encoder", "hash"]) == 1
+    assert run(["select", str(pool), "-b", "9", "--encoder", "hash"]) == 1
+    assert "exceeds the 8 rows" in capsys.readouterr().err
+
+
+def test_rows_with_an_empty_text_can_be_left_out(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pool.open("a", encoding="utf-8") as file:
+        file.write('{"id": "blank", "text": " "}\n')
+    argv = ["select", str(pool), "-b", "8", "--encoder", "hash", "--json"]
+    assert run(argv) == 1
+    assert "--skip-empty" in capsys.readouterr().err
+    assert run([*argv, "--skip-empty"]) == 0
+    assert json.loads(capsys.readouterr().out)["pool"]["size"] == 8
+
+
+def test_import_never_hides_json_lines_under_the_name_of_a_table(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "pool.csv"
+    table.write_text("id,text,label\na,hello,\nb,world,x\n", encoding="utf-8")
+    before = table.read_bytes()
+    assert run(["labels", "import", str(table), str(table), "-o", str(table)]) == 2
+    assert table.read_bytes() == before
+    assert ".jsonl" in capsys.readouterr().err
+    assert run(["labels", "import", str(table), str(table), "-o", str(tmp_path / "new.jsonl")]) == 0
+
+
+def test_density_takes_a_path_with_an_equals_sign(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = pool.with_name("k=3.jsonl")
+    odd.write_bytes(pool.read_bytes())
+    assert run(["density", str(odd), f"b={odd}", "-e", "hash", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["panels"]["hash"]) == {"k=3", "b"}
+
+
+@pytest.mark.parametrize("command", ["select {pool} -b 8 --encoder hash", "--help", "methods", "eval schema"])
+def test_a_reader_that_stops_early_is_no_error(pool: Path, command: str) -> None:
     env = {**os.environ, "ICS_CACHE_DIR": str(pool.parent / "cache")}
-    script = f"{sys.executable} -m icl_select select {pool} -b 8 --encoder hash | head -n 1"
+    script = f"{sys.executable} -m icl_select {command.format(pool=pool)} | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, env=env, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("rank\t")
+    assert len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, a disk that is always full")

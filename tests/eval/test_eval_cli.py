@@ -200,7 +200,9 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "code", "message"),
     [
         (("run",), 2, "CONFIG"),
-        (("run", "none.yaml"), 1, "cannot read the campaign file none.yaml"),
+        (("run", "none.yaml"), 1, "there is no campaign file none.yaml"),
+        (("run", "knn-nine"), 1, "Did you mean 'knn_nine'?"),
+        (("run", "folder/none.yaml"), 1, "cannot read the campaign file folder/none.yaml"),
         (("run", "{config}", "--drwas", "3"), 2, "--drwas"),
         (("run", "{config}", "--draws", "few"), 2, "few"),
         (("run", "{config}", "--tasks", "mprc"), 1, "unknown task 'mprc'. Did you mean 'mrpc'?"),
@@ -216,3 +218,28 @@ def test_wrong_usage_and_errors(
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
     assert "Traceback" not in captured.err
+
+
+def test_a_shipped_campaign_goes_by_its_name(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "demo", "--encoder", "hash", "--dry-run", "--json") == 0
+    assert {cell["task"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"support"}
+    Path("demo").write_text(
+        config.read_text(encoding="utf-8")
+        .replace("pool.jsonl", str(config.parent / "pool.jsonl"))
+        .replace("test.jsonl", str(config.parent / "test.jsonl")),
+        encoding="utf-8",
+    )
+    assert call("run", "demo", "--dry-run", "--json") == 0
+    assert {cell["task"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"desk"}, "a file comes first"
+
+
+def test_json_on_every_command_is_json_alone(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", config, "--workers", 1, "--json") == 0
+    results = json.loads(capsys.readouterr().out)
+    folder = "runs/small"
+    for words in (["resume", folder], ["report", folder]):
+        assert call(*words, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == results
+    for words in (["compare", folder], ["tasks"], ["schema"], ["run", config, "--dry-run"]):
+        assert call(*words, "--json") == 0
+        json.loads(capsys.readouterr().out)

@@ -184,3 +184,19 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     campaign = load_campaign(tmp_path / "tickets.yaml")
     assert campaign.task_list == ["tickets"]
     assert campaign.tasks[0].pool == tmp_path / "tickets.jsonl"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\n? {b: 1}\n: 2\n", "a key is no plain text"),
+        ("name: a\nmethods: &m [random, *m]\n", "an alias"),
+        ("name: a\nretrieval: &r {k: 3, more: *r}\n", "an alias"),
+        ("name: [1\n", 'odd.yaml", line'),
+    ],
+)
+def test_yaml_that_is_no_tree_of_plain_values_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        load_campaign(path)
