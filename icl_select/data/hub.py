@@ -57,7 +57,9 @@ def read_hub(
     library = require("datasets", extra="hub", purpose="reading Hugging Face data sets")
     folder = Path(name)
     if folder.is_dir() and _is_saved(folder):
-        given = next((key for key, value in {"config": config, "revision": revision}.items() if value is not None), None)
+        given = next(
+            (key for key, value in {"config": config, "revision": revision}.items() if value is not None), None
+        )
         if given is not None:
             raise ParameterError(
                 f"{given}= is for data sets of the hub, and {name} is a folder that save_to_disk wrote. Leave it out."

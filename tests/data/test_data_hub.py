@@ -11,7 +11,7 @@ import pytest
 
 from icl_select.data import Pool
 from icl_select.data.hub import PARQUET_REVISION, is_hub_id
-from icl_select.errors import DataError, MissingDependencyError
+from icl_select.errors import DataError, MissingDependencyError, ParameterError
 
 datasets = pytest.importorskip("datasets")
 
@@ -43,6 +43,12 @@ def test_splits_of_a_saved_folder(tmp_path: Path) -> None:
     assert len(Pool.read(tmp_path / "plain", split="train")) == 1
     with pytest.raises(DataError, match="holds one data set, of split train"):
         Pool.read(tmp_path / "plain", split="test")
+    dataset([0]).save_to_disk(str(tmp_path / "bare"))
+    with pytest.raises(DataError, match="holds one data set, without splits, so not 'test'"):
+        Pool.read(tmp_path / "bare", split="test")
+    for ignored in ({"config": "sst2"}, {"revision": "main"}):
+        with pytest.raises(ParameterError, match="is a folder that save_to_disk wrote"):
+            Pool.read(tmp_path / "bare", **ignored)
 
 
 def test_a_damaged_saved_folder_says_so(tmp_path: Path) -> None:
