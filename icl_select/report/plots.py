@@ -138,7 +138,7 @@ def density_figure(panels: Mapping[str, Mapping[str, Any]]) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
         for axes, (model, panel) in zip(grid.flat, panels.items(), strict=False):
             for name, density in panel.items():
-                _distribution(axes, name, as_dict(density), _look(names.index(name)))
+                _distribution(axes, name, as_dict(density), names.index(name))
             axes.set_title(_plain_text(model), loc="left", fontweight="bold", fontsize=10.5)
             axes.set_xlabel("cosine similarity of two texts")
             axes.set_ylabel("density")
@@ -147,16 +147,25 @@ def density_figure(panels: Mapping[str, Mapping[str, Any]]) -> Figure:
             axes.set_axis_off()
         handles = {h.get_label(): h for axes in grid.flat for h in axes.get_lines() if h.get_label()[:1] != "_"}
         figure.legend(
-            handles=list(handles.values()), loc="outside lower left", ncols=2 * columns, frameon=False, fontsize=8.5
+            handles=list(handles.values()),
+            loc="outside lower left",
+            ncols=2 * columns,
+            frameon=False,
+            fontsize=8.5,
+            handlelength=3.2,
         )
     return figure
 
 
-def _distribution(axes: Axes, name: str, density: Mapping[str, Any], look: dict[str, Any]) -> None:
+def _distribution(axes: Axes, name: str, density: Mapping[str, Any], i: int) -> None:
+    """One curve; its markers stand at heights of its own, so that curves on top of each other show theirs."""
     x, y = curve_of(density)
-    style = {key: look[key] for key in ("color", "linestyle")}
-    axes.plot(x, y, label=_plain_text(name), linewidth=1.6, **style)
-    axes.axvline(density["mean"], color=style["color"], linewidth=0.7, linestyle=":", label="_mean")
+    look = _look(i)
+    share = np.cumsum(y) / max(y.sum(), 1e-12)
+    levels = (np.arange(4) + (i % len(_MARKERS) + 0.5) / len(_MARKERS)) / 4
+    marks = sorted(set(np.searchsorted(share, levels).clip(0, len(x) - 1).tolist()))
+    axes.plot(x, y, label=_plain_text(name), linewidth=1.4, markersize=4.5, markevery=marks, **look)
+    axes.axvline(density["mean"], color=look["color"], linewidth=0.7, linestyle=":", label="_mean")
 
 
 def _plain_text(text: str) -> str:

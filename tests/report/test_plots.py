@@ -114,3 +114,15 @@ def test_the_package_loads_matplotlib_only_when_it_draws() -> None:
         "render_report({}); sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_eight_curves_on_top_of_each_other_differ_without_colour(results: dict[str, Any]) -> None:
+    same = next(iter(results["density"].values()))
+    lines = [
+        line
+        for line in density_figure({"m": {f"set {i}": same for i in range(8)}}).axes[0].get_lines()
+        if line.get_label()[:1] != "_"
+    ]
+    assert len({line.get_marker() for line in lines}) == 8
+    places = [place for line in lines for place in line.get_markevery()]
+    assert len(set(places)) >= 0.75 * len(places), "markers of equal curves stand beside each other"
