@@ -17,9 +17,9 @@ from icl_select._optional import require
 from icl_select.errors import ModelError, ParameterError, suggest
 from icl_select.types import IntArray
 
-__all__ = ["DTYPES", "Source", "check_dtype", "failures", "find_source", "length_batches", "pick_device", "set_threads"]
+__all__ = ["Source", "check_dtype", "failures", "file_hash", "find_source", "length_batches", "start_torch"]
 
-DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16", "float16")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -131,12 +131,25 @@ def file_hash(path: str, size: int, mtime_ns: int) -> str:
 
 def check_dtype(dtype: str) -> str:
     """Return `dtype` if models can run in it."""
-    if dtype not in DTYPES:
-        raise ParameterError(f"dtype={dtype!r} is not one a model runs in.{suggest(str(dtype), DTYPES)}")
+    if dtype not in _DTYPES:
+        raise ParameterError(f"dtype={dtype!r} is not one a model runs in.{suggest(str(dtype), _DTYPES)}")
     return dtype
 
 
-def pick_device(torch: Any, device: str | None) -> str:
+def start_torch(device: str | None, threads: int | None, *, extra: str, purpose: str) -> tuple[Any, str]:
+    """Return torch and the device to run on.
+
+    An accelerator that was asked for and is missing is an error. Without `threads` torch keeps its own number of
+    them (``OMP_NUM_THREADS``).
+    """
+    torch = require("torch", extra=extra, purpose=purpose)
+    chosen = _pick_device(torch, device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch, chosen
+
+
+def _pick_device(torch: Any, device: str | None) -> str:
     """Return the device asked for, or the best there is; an accelerator that is missing is an error."""
     if device is None:
         if torch.cuda.is_available():
@@ -152,12 +165,6 @@ def pick_device(torch: Any, device: str | None) -> str:
     if missing:
         raise ModelError(f"device={device!r} was asked for, but torch finds none here. Pass device='cpu', or leave it.")
     return device
-
-
-def set_threads(torch: Any, threads: int | None) -> None:
-    """Set torch's threads for this process if asked; else torch keeps its default (OMP_NUM_THREADS)."""
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> list[IntArray]:

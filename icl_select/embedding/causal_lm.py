@@ -16,8 +16,7 @@ from icl_select.embedding._models import (
     failures,
     find_source,
     length_batches,
-    pick_device,
-    set_threads,
+    start_torch,
 )
 from icl_select.embedding._progress import progress_bar
 from icl_select.embedding.encoder import Encoded, Vectors, check_texts
@@ -134,11 +133,10 @@ class CausalLMEncoder:
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any, str]:
         """Tokenizer, model and device, loaded on first use."""
-        torch = require("torch", extra="models", purpose=f"the encoder {self._source}")
-        transformers = require("transformers", extra="models", purpose=f"the encoder {self._source}")
-        device = pick_device(torch, self._device)
-        set_threads(torch, self._threads)
         source = self._source
+        purpose = f"the encoder {source}"
+        torch, device = start_torch(self._device, self._threads, extra="models", purpose=purpose)
+        transformers = require("transformers", extra="models", purpose=purpose)
         options: dict[str, Any] = {"trust_remote_code": False}
         if not source.local:
             options["revision"] = source.revision

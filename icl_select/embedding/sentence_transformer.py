@@ -20,8 +20,7 @@ from icl_select.embedding._models import (
     file_hash,
     find_source,
     length_batches,
-    pick_device,
-    set_threads,
+    start_torch,
 )
 from icl_select.embedding._progress import progress_bar
 from icl_select.embedding.encoder import Encoded, check_texts
@@ -158,10 +157,8 @@ class SentenceTransformerEncoder:
     @functools.cached_property
     def _model(self) -> Any:
         extra, purpose = MINILM if self._packaged else "models", f"the encoder {self.name}"
-        torch = require("torch", extra=extra, purpose=purpose)
+        torch, device = start_torch(self._device, self._threads, extra=extra, purpose=purpose)
         library = require("sentence_transformers", extra=extra, purpose=purpose)
-        device = pick_device(torch, self._device)
-        set_threads(torch, self._threads)
         source = self._source
         location = str(_minilm_folder()) if self._packaged else source.location
         with failures(source.name, source.revision, local=source.local):
