@@ -197,13 +197,14 @@ def load_campaign(
     _resolve_paths(content, path.parent)
     content.setdefault("name", path.stem)
     own = {task["name"]: task for task in _listed(content) if isinstance(task, dict) and "name" in task}
-    content.update(_from_environment(environment or {}))
+    surroundings = _from_environment(environment or {})
+    content.update(surroundings)
     if only is not None:
         content["tasks"] = list(only)
     if _listed(content):
         content["tasks"] = [own.get(task, task) if isinstance(task, str) else task for task in _listed(content)]
     content.update({key: value for key, value in (overrides or {}).items() if value is not None})
-    return validate(content, str(path))
+    return validate(content, " with ".join([str(path), *(ENV_PREFIX + key.upper() for key in surroundings)]))
 
 
 def validate(content: Mapping[str, Any], source: str) -> Campaign:

@@ -15,7 +15,7 @@ __all__ = ["demo"]
 def demo(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("runs/demo"),
-    encoder: Annotated[str, Parameter(name=["--encoder", "--embedding-model"])] = "minilm",
+    encoder: Annotated[str, Parameter(name=["--encoder", "--embedder", "--embedding-model"])] = "minilm",
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:

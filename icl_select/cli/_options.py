@@ -77,7 +77,7 @@ class PoolOptions:
 class EncoderOptions:
     """How texts become vectors."""
 
-    encoder: Annotated[str, Parameter(name=["--encoder", "--embedding-model"])] = "minilm"
+    encoder: Annotated[str, Parameter(name=["--encoder", "--embedder", "--embedding-model"])] = "minilm"
     """Encoder: minilm (offline), hash (lexical, no model), or a hub id or path with '@revision'."""
     centre: bool = True
     """Subtract the pool's mean vector, from queries too."""

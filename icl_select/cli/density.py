@@ -15,7 +15,10 @@ __all__ = ["density"]
 
 def density(
     *pools: str,
-    encoders: Annotated[tuple[str, ...], Parameter(name=["--encoders", "--encoder", "-e"], negative="")] = ("minilm",),
+    encoders: Annotated[
+        tuple[str, ...],
+        Parameter(name=["--encoders", "--encoder", "--embedder", "--embedding-model", "-e"], negative=""),
+    ] = ("minilm",),
     source: PoolOptions = PoolOptions(),
     centre: bool = False,
     cache: bool = True,

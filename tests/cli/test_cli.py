@@ -68,8 +68,9 @@ def test_select_json_carries_what_made_it(pool: Path, capsys: pytest.CaptureFixt
 
 def test_flags_of_the_published_scripts_are_understood(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["select", str(pool), "--annotation_size", "2", "--selective_annotation_method", "random"]
-    assert run([*argv, "--embedding_model", "hash"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    for name in ("--embedding_model", "--embedder"):
+        assert run([*argv, name, "hash"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_labelled_rows_are_not_picked_again(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:

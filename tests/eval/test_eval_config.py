@@ -200,3 +200,10 @@ def test_yaml_that_is_no_tree_of_plain_values_is_refused(tmp_path: Path, text: s
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_campaign(path)
+
+
+def test_a_bad_value_of_the_environment_names_the_variable(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text("tasks: [rte]\nmethods: [random]\nbudgets: [5]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"small.yaml with ICS_SEED: seed: .*got 'x'"):
+        load_campaign(path, environment={"ICS_SEED": "x"})
