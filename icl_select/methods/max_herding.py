@@ -25,6 +25,7 @@ def max_herding(
     *,
     given: IntArray | tuple[int, ...] = (),
     rng: np.random.Generator | None = None,
+    raw: FloatArray | None = None,
     bandwidth: float = 1.0,
     kernel: str = "gaussian",
     variant: Literal["paper", "official"] = "paper",
@@ -45,6 +46,9 @@ def max_herding(
         Rows already labelled, as indices into `x`. They cover from the start and are never returned.
     rng : numpy.random.Generator, optional
         Ignored by ``variant="paper"``. With ``"official"`` it permutes the candidates.
+    raw : ndarray of shape (n, d), optional
+        Rows before normalisation, handed over by :func:`icl_select.select`. Float32 rows are read from it, so that
+        rounding to unit norm does not enter the kernel.
     bandwidth : float, default=1.0
         Distance scale ``h`` of the kernel, on unit rows (distances are 0 to 2).
     kernel : str, default="gaussian"
@@ -106,6 +110,9 @@ def max_herding(
     if variant not in _VARIANTS:
         raise ParameterError(f"unknown variant {variant!r}.{suggest(str(variant), _VARIANTS)}")
     shape = Kernel(kernel, bandwidth)
+    if raw is not None and raw.dtype == np.float32:
+        # No norm of float32 rows over- or underflows in float64. Compiled code exists for writable rows only.
+        x = raw if raw.flags.writeable else raw.copy()
     labelled = np.asarray(given, dtype=np.int64)
     if variant == "paper":
         picked = facility_location(x, budget, kernel=shape, given=labelled)

@@ -262,6 +262,21 @@ def test_published_coverage_curve(shared: Path, name: str, variant: str) -> None
     )
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_rounding_to_unit_norm_does_not_enter_the_coverage(variant: str, writeable: bool) -> None:
+    """Centred float32 rows, brought to unit norm in float32, would move the curve by 1e-9."""
+    x = clustered(400, 64)
+    x -= x.mean(axis=0)
+    unit = x / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
+    x.setflags(write=writeable)
+    picked = select(f"max_herding(variant={variant!r})", x, 60)
+    k = np.exp(-np.clip(2 - 2 * unit @ unit.T, 0, None))
+    np.testing.assert_allclose(
+        np.cumsum(picked.gains), slow.coverage_curve(k, picked.indices.tolist()), rtol=1e-13, atol=0
+    )
+
+
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("name", ["emb_n500_d64", "emb_n500_d384", "emb_dup_n500_d64"])
 def test_facility_location_on_cosine_equals_the_published_one(shared: Path, name: str, centred: bool) -> None:
