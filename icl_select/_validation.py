@@ -10,7 +10,7 @@ import numpy as np
 from icl_select.errors import BudgetError, EmbeddingError, GivenError, ParameterError
 from icl_select.types import FloatArray, IntArray
 
-__all__ = ["check_budget", "check_embeddings", "check_given", "check_int", "check_rng", "unit_rows"]
+__all__ = ["check_budget", "check_embeddings", "check_given", "check_int", "check_rng", "is_number", "unit_rows"]
 
 # Rows handled at a time: bounds the float64 temporary to tens of megabytes for any n.
 _BLOCK = 16_384
@@ -24,7 +24,7 @@ def check_embeddings(x: Any, *, name: str = "x") -> FloatArray:
     """
     try:
         array = np.asarray(x)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RuntimeError) as exc:  # RuntimeError: a tensor that needs a gradient
         raise EmbeddingError(f"{name} cannot be read as an array ({exc}). Pass an (n, d) float array.") from exc
     if array.ndim != 2:
         raise EmbeddingError(
@@ -68,6 +68,11 @@ def unit_rows(x: FloatArray, *, name: str = "x") -> FloatArray:
         block /= peak
         out[start : start + _BLOCK] = block / np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
     return out
+
+
+def is_number(value: Any) -> bool:
+    """Say whether `value` is a real number of Python or numpy; booleans are not."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def check_int(value: Any, *, name: str, low: int) -> int:

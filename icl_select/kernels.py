@@ -21,7 +21,7 @@ import math
 import numba
 import numpy as np
 
-from icl_select._validation import check_int
+from icl_select._validation import check_int, is_number
 from icl_select.errors import EmbeddingError, ParameterError, suggest
 from icl_select.types import FloatArray, IntArray
 
@@ -33,6 +33,8 @@ _GAUSSIAN, _TOP_HAT, _LAPLACE, _CAUCHY, _STUDENT_T, _RATIONAL, _COSINE = range(l
 # A float64 dot product of unit rows resolves 1 - cos no finer than this; below it two rows are one.
 _RESOLUTION = 4e-14
 _DEGREES = 0.5
+# Its square is still far from 0 in float64.
+_NARROWEST = 1e-100
 
 
 class Kernel:
@@ -63,9 +65,12 @@ class Kernel:
         self.name = str(name).replace("-", "_")
         if self.name not in KERNELS:
             raise ParameterError(f"unknown kernel {name!r}.{suggest(self.name, KERNELS)}")
-        number = isinstance(bandwidth, (int, float, np.integer, np.floating)) and not isinstance(bandwidth, bool)
-        if not number or not math.isfinite(bandwidth) or bandwidth <= 0:
+        if not is_number(bandwidth) or not math.isfinite(bandwidth) or bandwidth <= 0:
             raise ParameterError(f"bandwidth={bandwidth!r} is no distance. Pass a finite number above 0, such as 1.0.")
+        if bandwidth < _NARROWEST:
+            raise ParameterError(
+                f"bandwidth={bandwidth!r} is below every distance of two rows. Pass at least {_NARROWEST}, such as 1.0."
+            )
         if self.name == "cosine" and bandwidth != 1:
             raise ParameterError(f"bandwidth={bandwidth} has no effect on kernel='cosine'. Leave it out.")
         self.bandwidth = float(bandwidth)

@@ -68,6 +68,11 @@ def test_unknown_names_and_values() -> None:
         Kernel("laplase")
     with pytest.raises(ParameterError, match="Pass a finite number above 0"):
         Kernel("gaussian", -1.0)
+    with pytest.raises(ParameterError, match="Pass at least 1e-100"):
+        Kernel("gaussian", 1e-200)  # its square is 0
+    for name in ("gaussian", "top_hat", "laplace", "cauchy", "student_t", "rational"):
+        for bandwidth in (1e-100, 1e300):
+            assert np.isfinite(Kernel(name, bandwidth)(np.array([-1.0, 0.5, 1 - 1e-12, 1.0]))).all()
     assert repr(Kernel("top-hat", 0.5)) == "Kernel('top_hat', bandwidth=0.5)"
 
 

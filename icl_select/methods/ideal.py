@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from icl_select._validation import check_int
+from icl_select._validation import check_int, is_number
 from icl_select.errors import ParameterError
 from icl_select.methods._cascade import published_graph, replay
 from icl_select.methods._published import check_variant, published_unit_rows, python_random
@@ -86,8 +86,8 @@ def ideal(
     Raises
     ------
     ParameterError
-        If a parameter is out of range, `epsilon` needs more sets than memory holds, or "official" gets a
-        generator that no integer seeded.
+        If a parameter is out of range, `epsilon` needs more sets than memory holds, or "official" gets `n_sets`,
+        `epsilon`, or a generator that no integer seeded.
 
     Notes
     -----
@@ -123,8 +123,10 @@ def ideal(
     official = check_variant(variant)
     given = np.asarray(given, dtype=np.int64)
     k = min(check_int(k, name="k", low=1), len(x) - 1)
+    rounds = check_int(rounds, name="rounds", low=1)
     if official:
-        rounds = check_int(rounds, name="rounds", low=1)
+        if n_sets is not None or epsilon is not None:
+            raise ParameterError("n_sets and epsilon have no effect on variant='official'. Leave them out.")
         rows = published_unit_rows(x, raw)
         indices, estimates = replay(*published_graph(rows, k), given, budget, rounds, python_random(rng))
         info: dict[str, Any] = {"k": k, "claimed_influence": float(estimates[-1])}
@@ -137,7 +139,7 @@ def ideal(
 
 
 def _check_open_unit(value: Any, name: str) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ParameterError(f"{name}={value!r} is out of range. Pass a number strictly between 0 and 1.")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numba
 import numpy as np
 
+from icl_select._validation import is_number
 from icl_select.errors import ParameterError
 from icl_select.methods._published import check_variant, published_unit_rows
 from icl_select.types import FloatArray, IntArray, Selection
@@ -16,6 +16,8 @@ __all__ = ["sub_sa"]
 
 # Rows of the published column sums computed at a time.
 _BLOCK = 512
+# Times n it is still a number in float32; the penalty has drowned in rounding long before.
+_LARGEST_LAM = 1e20
 
 
 def sub_sa(
@@ -48,7 +50,7 @@ def sub_sa(
     raw : ndarray of shape (n, d), optional
         Rows before normalisation, handed over by :func:`icl_select.select` for ``variant="official"``.
     lam : float, default=1
-        Weight of closeness to the pool; not negative.
+        Weight of closeness to the pool, from 0 to 1e20.
     variant : {"paper", "official"}, default="paper"
         Both maximise the same F. "paper" computes in float64; "official" in float32 as published, where one
         unit in the last place of a column sum is larger than many differences of gains, so that some picks
@@ -92,8 +94,8 @@ def sub_sa(
     """
     official = check_variant(variant)
     given = np.asarray(given, dtype=np.int64)
-    if not isinstance(lam, (int, float)) or isinstance(lam, bool) or not 0 <= lam < math.inf:
-        raise ParameterError(f"lam={lam!r} is no weight. Pass a finite number of at least 0 (published: 1).")
+    if not is_number(lam) or not 0 <= lam <= _LARGEST_LAM:
+        raise ParameterError(f"lam={lam!r} is no weight. Pass a number from 0 to {_LARGEST_LAM} (published: 1).")
     rows = published_unit_rows(x, raw) if official else x
     reward = _reward_published(rows) if official else _reward(rows)
     shifted = _shifted_published if official else _shifted

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from icl_select._validation import check_int
+from icl_select._validation import check_int, is_number
 from icl_select.errors import FeedbackError, ParameterError
 from icl_select.methods._published import check_variant
 from icl_select.methods._votes import Votes, cast_votes
@@ -77,9 +77,10 @@ def vote_k(
     Raises
     ------
     ParameterError
-        If `k`, `rho`, `stage`, `first` or `variant` is out of range.
+        If `k`, `rho`, `stage`, `first` or `variant` is out of range, or `first` is passed with ``stage="graph"``.
     FeedbackError
-        If `feedback` is missing, refused, or returns something else than n numbers.
+        If `feedback` is missing, refused, or returns something else than n numbers. What it raises itself passes
+        through unchanged.
 
     Notes
     -----
@@ -115,8 +116,8 @@ def vote_k(
     """
     official = check_variant(variant)
     given = np.asarray(given, dtype=np.int64)
-    _check_stage(stage, feedback)
-    if not isinstance(rho, (int, float)) or isinstance(rho, bool) or not 1 <= rho < math.inf:
+    _check_stage(stage, feedback, first)
+    if not is_number(rho) or not 1 <= rho < math.inf:
         raise ParameterError(f"rho={rho!r} is no discount. Pass a finite number of at least 1 (published: 10).")
     k = min(check_int(k, name="k", low=1), len(x) - 1)
     first = _graph_picks(first, budget, official) if stage == "full" else budget
@@ -131,7 +132,7 @@ def vote_k(
     return Selection(np.array(indices + more), np.array(gains + more_gains), nested=False, info=info)
 
 
-def _check_stage(stage: str, feedback: Feedback | None) -> None:
+def _check_stage(stage: str, feedback: Feedback | None, first: int | None) -> None:
     if stage not in ("graph", "full"):
         raise ParameterError(f"stage={stage!r} is not known. Pass stage='graph' or stage='full'.")
     if stage == "full" and feedback is None:
@@ -143,6 +144,12 @@ def _check_stage(stage: str, feedback: Feedback | None) -> None:
         raise FeedbackError(
             "feedback was passed, but vote_k with stage='graph' does not ask the model. "
             "Leave feedback out, or use stage='full'."
+        )
+    if stage == "graph" and first is not None:
+        raise ParameterError(f"first={first!r} has no effect on stage='graph'. Leave it out, or use stage='full'.")
+    if feedback is not None and not callable(feedback):
+        raise FeedbackError(
+            f"feedback is a {type(feedback).__name__}, which cannot be called. Pass a function f(labelled) -> (n,)."
         )
 
 
@@ -187,7 +194,14 @@ def _confidence_stage(
 
 
 def _ask(feedback: Feedback, labelled: IntArray, n: int) -> FloatArray:
-    answer = np.asarray(feedback(labelled.copy()))
+    returned = feedback(labelled.copy())
+    try:
+        answer = np.asarray(returned)
+    except (TypeError, ValueError, RuntimeError) as exc:  # RuntimeError: a tensor that needs a gradient
+        raise FeedbackError(
+            f"feedback returned a {type(returned).__name__} that cannot be read as an array ({exc}). "
+            f"Return one number for each pool row: an array of shape ({n},)."
+        ) from exc
     if answer.shape != (n,) or answer.dtype.kind not in "fiu":
         raise FeedbackError(
             f"feedback returned shape {answer.shape} of {answer.dtype}, but the pool has {n} rows. "

@@ -103,7 +103,15 @@ def test_no_matrix_is_held() -> None:
         assert peak < limit
 
 
-@pytest.mark.parametrize("method", ["sub_sa(lam=-1)", "sub_sa(lam='one')", "sub_sa(lam=True)", "sub_sa(variant='')"])
+@pytest.mark.parametrize(
+    "method", ["sub_sa(lam=-1)", "sub_sa(lam='one')", "sub_sa(lam=True)", "sub_sa(lam=1e21)", "sub_sa(variant='')"]
+)
 def test_parameters_out_of_range(method: str) -> None:
     with pytest.raises(ParameterError, match="Pass"):
         select(method, clustered(30, 4), 5)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_the_largest_weight_stays_finite(variant: str) -> None:
+    picked = select(f"sub_sa(lam=1e20, variant={variant!r})", clustered(300, 4), 9)
+    assert np.isfinite(picked.gains).all()

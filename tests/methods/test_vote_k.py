@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,12 +208,36 @@ def test_feedback_missing_or_refused() -> None:
     "method",
     [
         "vote_k(k=0)", "vote_k(k=1.5)", "vote_k(k=True)", "vote_k(rho=0.5)", "vote_k(rho='ten')", "vote_k(rho=True)",
-        "vote_k(stage='first')", "vote_k(variant='faithful')",
+        "vote_k(stage='first')", "vote_k(variant='faithful')", "vote_k(first=3)",
     ],
 )  # fmt: skip
 def test_parameters_out_of_range(method: str) -> None:
-    with pytest.raises(ParameterError, match=r"Pass"):
+    with pytest.raises(ParameterError, match=r"(Pass|Leave it out)"):
         select(method, clustered(30, 4), 5)
+
+
+@pytest.mark.parametrize(
+    "feedback",
+    [7, lambda labelled: None, lambda labelled: [[1], [1, 2]], lambda labelled: ["a"] * 30, lambda labelled: [1j] * 30],
+)
+def test_feedback_that_is_none(feedback: Any) -> None:
+    with pytest.raises(FeedbackError, match=r"(Pass a function|Return one number)"):
+        select("vote_k(stage='full')", clustered(30, 4), 5, feedback=feedback)
+
+
+def test_errors_of_feedback_pass_through() -> None:
+    def fails(labelled: Any) -> Any:
+        raise ConnectionError("the model does not answer")
+
+    with pytest.raises(ConnectionError, match="does not answer"):
+        select("vote_k(stage='full')", clustered(30, 4), 5, feedback=fails)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    x = clustered(60, 4)
+    whole = vote_k(x, 9, k=5, rho=10).indices.tolist()
+    for rho in (np.int64(10), np.float32(10), np.float64(10)):
+        assert vote_k(x, 9, k=5, rho=rho).indices.tolist() == whole
 
 
 def test_more_graph_picks_than_budget() -> None:
