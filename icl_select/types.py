@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icl_select.errors import BudgetError
+from icl_select.errors import BudgetError, IclSelectError
 
 __all__ = [
     "BoolArray",
@@ -89,8 +89,15 @@ class Selection:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "indices", _frozen(self.indices, np.int64))
-        object.__setattr__(self, "gains", _frozen(self.gains, np.float64))
+        indices, gains = np.asarray(self.indices), np.asarray(self.gains)
+        for name, array, kinds in (("indices", indices, "iu"), ("gains", gains, "iuf")):
+            if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
+                raise IclSelectError(
+                    f"{name} of a Selection have shape {array.shape} and dtype {array.dtype}. Pass a 1-D array of "
+                    + ("pool indices: integers." if name == "indices" else "numbers, one for each index.")
+                )
+        object.__setattr__(self, "indices", _frozen(indices, np.int64))
+        object.__setattr__(self, "gains", _frozen(gains, np.float64))
 
     def __len__(self) -> int:
         return len(self.indices)

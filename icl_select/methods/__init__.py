@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from icl_select._validation import check_budget, check_embeddings, check_given, check_rng, unit_rows
-from icl_select.errors import FeedbackError, IclSelectError
+from icl_select.errors import FeedbackError, IclSelectError, ParameterError
 from icl_select.registry import Spec, resolve
 from icl_select.types import Feedback, Selection
 
 __all__ = ["select"]
+
+_CANNOT_CALL = (
+    "method {name} cannot be called as f(x, budget, *, given, rng): {why}. "
+    "Pass the name of a method, or such a function."
+)
 
 
 def select(
@@ -77,13 +84,7 @@ def select(
     budget = check_budget(budget, len(rows), len(labelled))
     rng = check_rng(seed)
     name, function = _callable(method)
-    options: dict[str, Any] = {"given": labelled, "rng": rng}
-    if feedback is not None:
-        if not _takes_feedback(function):
-            raise FeedbackError(f"feedback was passed, but {name} does not ask the model. Leave feedback out.")
-        options["feedback"] = feedback
-    if "raw" in inspect.signature(function).parameters:
-        options["raw"] = rows
+    options = _options(name, function, {"given": labelled, "rng": rng}, rows, feedback)
     picked = function(unit_rows(rows), budget, **options)
     _check_contract(picked, budget, labelled.tolist(), len(rows), name)
     return replace(picked, method=name, seed=seed)
@@ -96,9 +97,26 @@ def _callable(method: str | Spec | Callable[..., Selection]) -> tuple[str, Calla
     return getattr(method, "__name__", type(method).__name__), method
 
 
-def _takes_feedback(function: Callable[..., Selection]) -> bool:
-    parameters = inspect.signature(function).parameters
-    return "feedback" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+def _options(
+    name: str, function: Callable[..., Selection], options: dict[str, Any], rows: Any, feedback: Feedback | None
+) -> dict[str, Any]:
+    """Add what the signature of the method asks for, and make sure that it can be called so."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as exc:
+        raise ParameterError(_CANNOT_CALL.format(name=name, why=exc)) from exc
+    parameters = signature.parameters
+    if feedback is not None:
+        if "feedback" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            raise FeedbackError(f"feedback was passed, but {name} does not ask the model. Leave feedback out.")
+        options["feedback"] = feedback
+    if "raw" in parameters:
+        options["raw"] = rows
+    try:
+        signature.bind(rows, 1, **options)
+    except TypeError as exc:
+        raise ParameterError(_CANNOT_CALL.format(name=name, why=exc)) from exc
+    return options
 
 
 def _check_contract(picked: Selection, budget: int, given: list[int], n: int, name: str) -> None:
@@ -113,5 +131,7 @@ def _check_contract(picked: Selection, budget: int, given: list[int], n: int, na
             f"method {name} returned {len(indices)} rows ({len(set(indices))} distinct) and {len(picked.gains)} gains "
             f"for budget={budget}. It breaks the contract of exactly budget unique rows."
         )
+    if not np.isfinite(picked.gains).all():
+        raise IclSelectError(f"method {name} returned gains that are not finite. It breaks the contract.")
     if not all(0 <= i < n for i in indices) or set(indices) & set(given):
         raise IclSelectError(f"method {name} returned rows outside the pool or already given. It breaks the contract.")

@@ -78,11 +78,31 @@ def test_feedback_reaches_the_method_that_takes_it() -> None:
         (Selection(np.array([0, 1, 20]), np.zeros(3)), "outside the pool"),
         (Selection(np.array([0, 1, -1]), np.zeros(3)), "outside the pool"),
         (Selection(np.array([0, 1, 5]), np.zeros(3)), "already given"),
+        (Selection(np.array([0, 1, 2]), np.array([1, np.nan, 0])), "gains that are not finite"),
     ],
 )
 def test_a_function_that_breaks_the_contract(answer: Any, message: str) -> None:
     with pytest.raises(IclSelectError, match=message):
         select(lambda x, budget, *, given, rng: answer, X, 3, given=[5])
+
+
+@pytest.mark.parametrize("indices", [[0.0, 1.7], [[0], [1]], ["0", "1"], [True, False], 3])
+def test_indices_that_are_none(indices: Any) -> None:
+    """A fraction must not be cut to a row that nobody picked."""
+    with pytest.raises(IclSelectError, match=r"indices of a Selection have shape .* integers"):
+        Selection(indices, np.zeros(2))
+
+
+@pytest.mark.parametrize("gains", [["a", "b"], [[0], [1]], [None, 1]])
+def test_gains_that_are_none(gains: Any) -> None:
+    with pytest.raises(IclSelectError, match=r"gains of a Selection have shape .* numbers"):
+        Selection(np.arange(2), gains)
+
+
+@pytest.mark.parametrize("method", [lambda x, budget: first_rows(x, budget, given=(), rng=None), 5, None, dict])
+def test_what_cannot_be_called_as_a_method(method: Any) -> None:
+    with pytest.raises(ParameterError, match=r"cannot be called as f\(x, budget, \*, given, rng\).*Pass the name"):
+        select(method, X, 2)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +146,14 @@ def test_names_that_do_not_parse(method: str) -> None:
 def test_embeddings_that_are_none(x: Any, message: str) -> None:
     with pytest.raises(EmbeddingError, match=message):
         select("random", x, 1)
+
+
+def test_a_tensor_that_needs_a_gradient() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(3, 2)
+    assert len(select("random", tensor, 2)) == 2
+    with pytest.raises(EmbeddingError, match="requires grad"):
+        select("random", tensor.requires_grad_(), 2)
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e20, 3e37])
