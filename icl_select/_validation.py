@@ -118,7 +118,8 @@ def check_budget(budget: Any, n: int, n_given: int) -> int:
         raise BudgetError(f"budget={budget!r} is not a whole number of labels. Pass an integer of at least 1.")
     free = n - n_given
     if budget < 1:
-        raise BudgetError(f"budget={budget} picks nothing. Pass an integer from 1 to {free}.")
+        way = f"Pass an integer from 1 to {free}." if free else f"All {n} rows are labelled: pass a larger pool."
+        raise BudgetError(f"budget={budget} picks nothing. {way}")
     if budget > free:
         raise BudgetError(
             f"budget={budget} exceeds the {free} rows that can still be picked (pool of {n}, {n_given} already "

@@ -171,6 +171,7 @@ def test_all_but_one_given(spec: str) -> None:
 @pytest.mark.parametrize(("budget", "given", "message"), [
     (0, [], "budget=0 picks nothing. Pass an integer from 1 to 20"),
     (-3, [], "budget=-3"),
+    (0, range(20), "All 20 rows are labelled: pass a larger pool"),
     (2.0, [], "budget=2.0 is not a whole number"),
     (True, [], "budget=True"),
     (21, [], r"budget=21 exceeds the 20 rows .*pool of 20, 0 already labelled.*Pass budget <= 20"),
