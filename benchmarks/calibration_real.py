@@ -12,7 +12,7 @@ Every campaign has its own seed. All campaigns of a task share its pool and its 
 
 Exits with 1 if a rate is above 5% by more than binomial error.
 
-    python benchmarks/calibration_real.py [--campaigns 100] [--data DIR] [--json | --markdown]
+    python benchmarks/calibration_real.py [--campaigns 60] [--data DIR] [--json | --markdown]
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ CLAIMED = ("p", "coverage", "any_holm")
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--campaigns", type=int, default=100, help="campaigns per task")
+    parser.add_argument("--campaigns", type=int, default=60, help="campaigns per task")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first campaign; the others follow")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with one folder per benchmark")
     parser.add_argument("--only", choices=TASKS, action="append", help="run only this task (repeatable)")
