@@ -38,6 +38,7 @@ bench:
 	$(PY) benchmarks/import_time.py
 	$(PY) benchmarks/select_speed.py
 	$(PY) benchmarks/calibration.py
+	$(PY) benchmarks/calibration_real.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -50,10 +50,15 @@ class Scores:
         return [float(row.mean()) for matrix in self.values for row in matrix]
 
 
+ANALYSIS = 1
+"""Raised whenever the same cells would give other results: other tests, intervals or projections."""
+
+
 def results_key(campaign: Campaign, plans: Sequence[TaskPlan]) -> str:
     """Hash of everything that results.json depends on."""
     cells = [[name.path, key] for plan in plans for name, key in plan.cells()]
-    return fingerprint(SCHEMA, PROTOCOL, __version__, campaign.published(), cells, [p.texts_key for p in plans])
+    made_by = [SCHEMA, PROTOCOL, ANALYSIS, __version__]
+    return fingerprint(made_by, campaign.published(), cells, [p.texts_key for p in plans])
 
 
 def build_results(
