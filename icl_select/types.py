@@ -104,9 +104,10 @@ class Selection:
 
     def prefix(self, budget: int) -> Selection:
         """Return the answer to a smaller budget, or raise if this method's picks are not nested."""
-        if not 1 <= budget <= len(self):
+        if not isinstance(budget, (int, np.integer)) or not 1 <= budget <= len(self):
             raise BudgetError(
-                f"prefix of {budget} asked of a selection of {len(self)} rows. Pass 1 <= budget <= {len(self)}."
+                f"prefix of {budget!r} asked of a selection of {len(self)} rows. Pass a whole number "
+                f"from 1 to {len(self)}."
             )
         if budget < len(self) and not self.nested:
             raise BudgetError(

@@ -9,7 +9,14 @@ import pytest
 from reference.pools import clustered
 
 import icl_select
-from icl_select.errors import EmbeddingError, FeedbackError, IclSelectError, ParameterError, UnknownNameError
+from icl_select.errors import (
+    BudgetError,
+    EmbeddingError,
+    FeedbackError,
+    IclSelectError,
+    ParameterError,
+    UnknownNameError,
+)
 from icl_select.methods import select
 from icl_select.registry import Spec
 from icl_select.types import Selection
@@ -178,6 +185,7 @@ def test_selection_is_read_only_and_cuts_prefixes() -> None:
         picked.indices[0] = 3
     head = picked.prefix(2)
     assert (head.indices.tolist(), head.method) == (picked.indices[:2].tolist(), "random")
-    for budget in (0, 6):
-        with pytest.raises(icl_select.errors.BudgetError, match="Pass 1 <= budget <= 5"):
+    wrong: list[Any] = [0, 6, 1.5, "2"]
+    for budget in wrong:
+        with pytest.raises(BudgetError, match="Pass a whole number from 1 to 5"):
             picked.prefix(budget)
