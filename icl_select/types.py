@@ -17,6 +17,7 @@ from icl_select.errors import BudgetError, IclSelectError
 
 __all__ = [
     "BoolArray",
+    "Decoding",
     "Demonstration",
     "Dropped",
     "Example",
@@ -180,17 +181,40 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Decoding:
+    """How an answer is generated.
+
+    ``max_tokens`` ends it at the latest, the first of ``stop`` before that (and is left out). ``temperature`` 0
+    takes the most likely token each time; above it, tokens are drawn, the seed of each prompt being made of
+    ``seed`` and the prompt itself.
+    """
+
+    max_tokens: int = 64
+    stop: tuple[str, ...] = ("\n",)
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreItem:
-    """What a scorer sees of one query.
+    r"""What a scorer sees of one query.
 
     ``prompt`` is None for scorers that declare ``needs_prompt = False``. ``choices`` holds the label
     words of a classification task, None for generation. ``demonstrations`` are in retrieval order.
+    ``prefix`` stands between the prompt and a choice and is scored with it (``"\n"`` as published).
+    ``decoding`` says how to generate where there are no choices. ``content_free`` holds the same prompt with
+    meaningless queries, and ``premise`` what announces an answer of this domain; only the calibrated scoring rules
+    read them.
     """
 
     id: str
     demonstrations: tuple[Demonstration, ...]
     choices: tuple[str, ...] | None = None
     prompt: Prompt | None = None
+    prefix: str = "\n"
+    decoding: Decoding | None = None
+    content_free: tuple[Prompt, ...] = ()
+    premise: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

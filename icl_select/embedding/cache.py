@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from icl_select._cache import CACHE_VARIABLE, default_cache_folder
 from icl_select._files import make_folder
 from icl_select.embedding.encoder import Encoded, Encoder
 from icl_select.errors import EmbeddingError, StoreError
@@ -27,24 +27,10 @@ __all__ = ["CACHE_VARIABLE", "VectorCache", "default_cache_folder"]
 
 log = logging.getLogger(__name__)
 
-CACHE_VARIABLE = "ICS_CACHE_DIR"
-
 _FORMAT = "icl-select/vectors/1"
 _BUSY_SECONDS = 60.0
 _LOOK_UP = 500  # parameters of one query; SQLite takes 999 at least
 _WAY_OUT = f"Pass cache=False to work without a cache, or set {CACHE_VARIABLE} to another folder."
-
-
-def default_cache_folder() -> Path:
-    """``$ICS_CACHE_DIR``, else ``$XDG_CACHE_HOME/icl-select``, else ``~/.cache/icl-select``."""
-    own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(shared) if shared else Path.home() / ".cache") / "icl-select"
-    except RuntimeError as exc:
-        raise StoreError(f"this user has no home folder to keep the embedding cache in. {_WAY_OUT}") from exc
 
 
 class VectorCache:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from icl_select._fingerprint import fingerprint
-from icl_select._optional import require
-from icl_select._validation import check_int
-from icl_select.embedding._models import (
+from icl_select._models import (
     check_dtype,
     failures,
     find_source,
     length_batches,
     start_torch,
 )
+from icl_select._optional import require
+from icl_select._validation import check_int
 from icl_select.embedding._progress import progress_bar
 from icl_select.embedding.encoder import Encoded, Vectors, check_texts
 from icl_select.errors import DataError, ModelError

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from icl_select._fingerprint import fingerprint
-from icl_select._optional import require
-from icl_select._validation import check_int
-from icl_select.embedding._models import (
+from icl_select._models import (
     Source,
     check_dtype,
     failures,
@@ -22,6 +20,8 @@ from icl_select.embedding._models import (
     length_batches,
     start_torch,
 )
+from icl_select._optional import require
+from icl_select._validation import check_int
 from icl_select.embedding._progress import progress_bar
 from icl_select.embedding.encoder import Encoded, check_texts
 from icl_select.errors import ModelError

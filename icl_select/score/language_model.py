@@ -9,7 +9,7 @@ import numpy as np
 from icl_select.errors import PromptError, UnknownNameError, suggest
 from icl_select.registry import Spec
 from icl_select.score.protocol import LanguageModel
-from icl_select.types import FloatArray, IntArray, Prediction, Prompt, ScoreItem
+from icl_select.types import Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
 
 __all__ = ["RULES", "ModelScorer"]
 
@@ -101,9 +101,10 @@ class ModelScorer:
         if choosing:
             answers |= self._choose(choosing, items, prompts)
         if writing:
-            written = self.model.generate([prompts[p] for p in writing], max_tokens=self.max_tokens, stop=self.stop)
+            decoding = Decoding(self.max_tokens, self.stop)
+            written = self.model.generate([prompts[p] for p in writing], decoding)
             for pos, made in zip(writing, written, strict=True):
-                info = {"tokens": made.tokens, "truncated": made.truncated, "prompt_tokens": prompts[pos].tokens}
+                info = {"tokens": made.tokens, "finished": made.finished, "prompt_tokens": prompts[pos].tokens}
                 answers[pos] = Prediction(items[pos].id, made.text, {}, info)
         return [answers[pos] for pos in range(len(items))]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass
+from typing import Protocol, runtime_checkable
 
-import numpy as np
+from icl_select.types import BoolArray, Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
 
-from icl_select.types import BoolArray, FloatArray, IntArray, Prediction, Prompt, ScoreItem
-
-__all__ = ["Generation", "LanguageModel", "Loglik", "Scorer"]
+__all__ = ["Generation", "LanguageModel", "Loglik", "Scorer", "Usage"]
 
 
 @runtime_checkable
@@ -40,10 +38,6 @@ class Scorer(Protocol):
         ...
 
 
-def _nothing() -> Any:
-    return np.zeros(0, dtype=bool)
-
-
 @dataclass(frozen=True, eq=False)
 class Loglik:
     """Log-probabilities of the choices after their prompts.
@@ -54,41 +48,108 @@ class Loglik:
         Natural logarithm, summed over the tokens of a choice. NaN where an item has fewer than `c` choices.
     tokens : ndarray of shape (n, c), int64
         Tokens of each choice; 0 where there is none.
+    prompt_tokens : ndarray of shape (n,), int64
+        Tokens of the context that the model read before the choices.
     truncated : ndarray of shape (n,), bool
-        Prompts that the engine cut. Empty: none.
+        Prompts that were cut on the left to fit what the model reads.
     """
 
     values: FloatArray
     tokens: IntArray
-    truncated: BoolArray = field(default_factory=_nothing)
+    prompt_tokens: IntArray
+    truncated: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model wrote after a prompt, without the stop string; `truncated` if it hit the token limit."""
+    """What a model wrote after a prompt.
+
+    Attributes
+    ----------
+    text : str
+        Without the stop string.
+    logprobs : tuple of float
+        Log-probability of each generated token, those of the stop string included. Empty where a server gives none.
+    tokens : int
+        Tokens generated.
+    finished : bool
+        False if the token limit ended it.
+    prompt_tokens : int
+    truncated : bool
+        Whether the prompt was cut on the left to fit what the model reads.
+    """
 
     text: str
+    logprobs: tuple[float, ...]
     tokens: int
+    finished: bool
+    prompt_tokens: int
     truncated: bool = False
+
+
+@dataclass
+class Usage:
+    """What an engine has been asked so far.
+
+    ``cached_tokens`` are prompt tokens that it did not compute again, as the engine itself reports them;
+    ``seconds`` the wall time of its calls.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, int | float]:
+        """The counts as JSON values."""
+        return asdict(self)
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """An engine that reads prompts. :class:`ModelScorer` makes a :class:`Scorer` of it.
+    r"""An engine that reads prompts. :class:`ModelScorer` makes a :class:`Scorer` of it.
 
     Context and choice are tokenised together, and a choice is what stands after the prompt, leading blanks
-    included: ``"\\nTrue"`` for the published format.
+    included: ``"\nTrue"`` for the published format. Everything but the two calls is known before weights are
+    loaded; the first call loads them.
+
+    Attributes
+    ----------
+    name : str
+        Model and revision, without a path.
+    versions : mapping of str to str
+        Model, revision, engine and its version, dtype and whatever else changes a number.
+    fingerprint : str
+        Hash of `versions`; part of the key under which answers are kept.
+    tokenizer_name : str or None
+        What :func:`icl_select.prompt.load_tokenizer` makes the model's tokenizer of; None if it is not known.
+    max_length : int or None
+        Tokens that the model reads and writes together; None if it is not known.
+    chat : bool
+        Whether ``Prompt.messages`` are sent instead of ``Prompt.text``.
+    usage : Usage
     """
 
     @property
     def name(self) -> str: ...
     @property
     def versions(self) -> Mapping[str, str]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tokenizer_name(self) -> str | None: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def chat(self) -> bool: ...
+    @property
+    def usage(self) -> Usage: ...
 
     def loglik(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> Loglik:
         """Return how likely each choice follows its prompt; ``choices[i]`` belong to ``prompts[i]``."""
         ...
 
-    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int, stop: Sequence[str]) -> list[Generation]:
-        """Continue each prompt by its most likely tokens."""
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        """Continue each prompt."""
         ...

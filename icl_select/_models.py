@@ -1,4 +1,4 @@
-"""What the encoders that need torch share: finding a model, naming it without a path, batching by length."""
+"""What encoders and language models share: finding a model, naming it without a path, batching by length."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def failures(name: str, revision: str | None, *, local: bool = False) -> Iterato
             pin = f" --revision {revision}" if revision else ""
             way = (
                 f"Check the name, or download it where there is a network: hf download {name}{pin}. Then set HF_HOME "
-                "to that cache, or pass the path of the folder. The encoder 'minilm' needs no hub."
+                "to that cache, or pass the path of the folder."
             )
         raise ModelError(f"cannot load the model {name}: {reason[0].rstrip('.')}. {way}") from exc
 
