@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from icl_select.errors import LabelError
 from icl_select.prompt import PromptTemplate
-from icl_select.types import Example
+from icl_select.types import Decoding, Example
 
 __all__ = ["ClassLabel", "HubSource", "Row", "Task", "TextLabel"]
 
@@ -78,6 +78,10 @@ def _as_is(output: str, example: Example) -> str:
     return output
 
 
+def _as_written(text: str, example: Example, protocol: str) -> str:
+    return text
+
+
 def _no_options(folder: Path | None) -> dict[str, Any]:
     return {}
 
@@ -130,6 +134,33 @@ class Task:
         ``metric_options(folder) -> dict`` of keywords for the metric.
     not_applicable : mapping
         Scorer name -> why it has nothing to predict here.
+    prefix : str
+        What stands between the rendered query and a choice, and is scored with it.
+    decoding : Decoding or None
+        How an answer is generated; None where there are choices.
+    published_decoding : Decoding or None
+        The same under the protocol "published", where it differs.
+    premise : str or None
+        What announces an answer of this domain and nothing else, for the scoring rule "pmi".
+    blank : tuple of str
+        Fields that content-free prompts fill with meaningless text, for the scoring rule "contextual".
+    shorten : str or None
+        Field whose text may be cut from its end where the query alone is too long for the model.
+    metaicl : bool
+        Whether the published code cuts and joins the parts of the prompt by token ids, as MetaICL does.
+    published_text : callable or None
+        ``published_text(pieces) -> str``: what the published code makes of the generated tokens, each decoded
+        alone; None where it decodes them together.
+    parse : callable
+        ``parse(text, example, protocol) -> output``: from what a model wrote to what `finish` takes.
+    previous : callable or None
+        ``previous(example) -> id`` of the test item whose prediction this one needs, None for those that need none.
+    carry : callable or None
+        ``carry(example, prediction) -> example`` with the prediction of the previous item in its fields.
+    group : str or None
+        Field that names what test items are drawn whole by (a dialogue).
+    published_query_centre : bool
+        Whether the published code centres the embeddings of the test items with their own mean.
     version : int
         Raised when any of this changes what a cell holds.
     notes : str
@@ -159,6 +190,19 @@ class Task:
     resources: tuple[str, ...] = ()
     metric_options: Callable[[Path | None], dict[str, Any]] = _no_options
     not_applicable: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = "\n"
+    decoding: Decoding | None = None
+    published_decoding: Decoding | None = None
+    premise: str | None = None
+    blank: tuple[str, ...] = ()
+    shorten: str | None = None
+    metaicl: bool = False
+    published_text: Callable[[Sequence[str]], str] | None = None
+    parse: Callable[[str, Example, str], str] = _as_written
+    previous: Callable[[Example], str | None] | None = None
+    carry: Callable[[Example, str], Example] | None = None
+    group: str | None = None
+    published_query_centre: bool = True
     version: int = 1
     notes: str = ""
 
@@ -177,7 +221,22 @@ class Task:
             "item_choices": self.item_choices,
             "max_tokens": self.max_tokens,
             "max_demonstration_tokens": self.max_demonstration_tokens,
+            "prefix": self.prefix,
+            "decoding": None if self.decoding is None else asdict(self.decoding),
+            "published_decoding": None if self.published_decoding is None else asdict(self.published_decoding),
+            "premise": self.premise,
+            "blank": list(self.blank),
+            "shorten": self.shorten,
+            "metaicl": self.metaicl,
+            "group": self.group,
+            "published_query_centre": self.published_query_centre,
         }
+
+    def decoding_of(self, protocol: str) -> Decoding | None:
+        """How answers are generated under a protocol; None where there are choices."""
+        if protocol == "published" and self.published_decoding is not None:
+            return self.published_decoding
+        return self.decoding
 
     @property
     def template(self) -> PromptTemplate:
