@@ -127,7 +127,7 @@ def test_killed_process_leaves_a_usable_file(tmp_path: Path) -> None:
         store = VectorCache(Path(sys.argv[1]), encoder)
         store.prepare()
         store.put(texts[:10], encoder.encode(texts[:10]))
-        with store._connection() as connection:
+        with store.file.connection() as connection:
             connection.execute("PRAGMA cache_size = 1")
             connection.execute("BEGIN IMMEDIATE")
             for i in range(3000):
