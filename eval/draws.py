@@ -1,7 +1,8 @@
 """Which pool rows and test items a draw sees, and what a design can and cannot show.
 
 Draw r ranks every item by a hash of the seed, the draw and the item's own id, and takes the first ones. So an
-item's place does not depend on the other items, on their order in the file, or on which methods run.
+item's place does not depend on the other items, on their order in the file, or on which methods run. Items that
+depend on each other (the turns of a dialogue) are ranked and taken together.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def make_draws(campaign: Campaign, data: TaskData) -> list[Draw]:
     draws = []
     for r in range(campaign.draws):
         pool = ranked(pool_ids, campaign.seed, data.task.name, "pool", r)[:size]
-        test = ranked(test_ids, campaign.seed, data.task.name, "test", r)[: campaign.test_size]
+        test = _test_items(campaign, data, test_ids, r)
         draws.append(
             Draw(
                 number=r,
@@ -103,6 +104,20 @@ def make_draws(campaign: Campaign, data: TaskData) -> list[Draw]:
             )
         )
     return draws
+
+
+def _test_items(campaign: Campaign, data: TaskData, ids: Sequence[str], r: int) -> IntArray:
+    """The test items of draw `r`: single ones, or whole groups in file order, the last one cut at its end."""
+    parts = (campaign.seed, data.task.name, "test", r)
+    group = data.task.group
+    if group is None:
+        return ranked(ids, *parts)[: campaign.test_size]
+    members: dict[str, list[int]] = {}
+    for i, example in enumerate(data.test):
+        members.setdefault(str(example.fields[group]), []).append(i)
+    names = list(members)
+    items = [i for place in ranked(names, *parts) for i in members[names[place]]]
+    return np.array(items[: campaign.test_size], dtype=np.int64)
 
 
 def overlap(parts: Sequence[IntArray]) -> float:

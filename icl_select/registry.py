@@ -16,12 +16,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from icl_select._fingerprint import fingerprint
 from icl_select.errors import MissingDependencyError, ParameterError, UnknownNameError, suggest
 
-__all__ = ["ENTRY_POINTS", "Spec", "method_names", "own_parameters", "parse", "resolve"]
+__all__ = ["ENTRY_POINTS", "Spec", "asks_feedback", "asks_when", "method_names", "own_parameters", "parse", "resolve"]
 
 ENTRY_POINTS = "icl_select.methods"
 
@@ -34,6 +34,8 @@ _BUILTIN = {
 }
 
 # The shared signature; everything else a method takes is its own parameter.
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
 _SHARED = ("x", "budget", "given", "rng", "feedback", "raw")
 
 
@@ -126,6 +128,45 @@ def method_names() -> list[str]:
 def own_parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of a method beyond the shared signature."""
     return {name: parameter for name, parameter in inspect.signature(method).parameters.items() if name not in _SHARED}
+
+
+def asks_when(**params: Any) -> Callable[[_Method], _Method]:
+    """Mark a method that takes feedback, but asks the model only where its parameters have these values.
+
+    Examples
+    --------
+    >>> @asks_when(stage="full")
+    ... def method(x, budget, *, feedback=None, stage="graph"): ...
+    """
+
+    def mark(method: _Method) -> _Method:
+        method.__dict__["asks_when"] = params
+        return method
+
+    return mark
+
+
+def asks_feedback(method: str | Spec) -> bool:
+    """Whether a method asks the model how sure it is, so that it must be called with ``feedback``.
+
+    A method does if it has a parameter ``feedback``; with :func:`asks_when`, only for those parameter values.
+
+    Raises
+    ------
+    UnknownNameError
+        As :func:`resolve`.
+
+    Examples
+    --------
+    >>> asks_feedback("vote_k"), asks_feedback("vote_k(stage='full')")
+    (False, True)
+    """
+    spec, function = resolve(method)
+    parameters = inspect.signature(function).parameters
+    if "feedback" not in parameters:
+        return False
+    wanted = getattr(function, "asks_when", {})
+    return all(spec.params.get(name, parameters[name].default) == value for name, value in wanted.items())
 
 
 def resolve(method: str | Spec) -> tuple[Spec, Callable[..., Any]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from icl_select import registry
 from icl_select.errors import ParameterError, UnknownNameError
 from icl_select.methods.vote_k import vote_k
-from icl_select.registry import Spec, method_names, own_parameters, parse, resolve
+from icl_select.registry import Spec, asks_feedback, method_names, own_parameters, parse, resolve
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 VALUES = st.recursive(
@@ -127,3 +127,13 @@ def test_method_without_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_plugins", lambda: {"bare": "bare_package:bare"})
     with pytest.raises(UnknownNameError, match="It takes none"):
         resolve("bare(k=1)")
+
+
+def test_which_methods_ask_the_model() -> None:
+    """By signature alone; a method that asks only in one of its stages says so by its parameters."""
+    assert [name for name in method_names() if asks_feedback(name)] == []
+    assert asks_feedback("vote_k(stage='full', variant='official')")
+    assert not asks_feedback("vote_k(stage='graph')")
+    assert not asks_feedback("max_herding(bandwidth=0.8)")
+    with pytest.raises(UnknownNameError):
+        asks_feedback("vote_q")

@@ -11,6 +11,7 @@ from icl_select.errors import FeedbackError, ParameterError
 from icl_select.methods._published import check_variant
 from icl_select.methods._votes import Votes, cast_votes
 from icl_select.neighbors import knn_graph
+from icl_select.registry import asks_when
 from icl_select.types import Feedback, FloatArray, IntArray, Selection
 
 __all__ = ["vote_k"]
@@ -19,6 +20,7 @@ __all__ = ["vote_k"]
 _OFFICIAL_FIRST = 10
 
 
+@asks_when(stage="full")
 def vote_k(
     x: FloatArray,
     budget: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,3 +110,26 @@ def test_a_budget_above_the_pool_of_a_draw(campaign: Callable[..., Campaign]) ->
 def test_overlap() -> None:
     assert overlap([np.array([0, 1, 2]), np.array([2, 3, 4])]) == pytest.approx(1 / 3)
     assert overlap([np.array([0, 1])]) == 1.0
+
+
+def test_items_of_a_group_are_drawn_together(campaign: Callable[..., Campaign]) -> None:
+    """Dialogues of 1 to 4 turns: whole ones in file order, in hash order of the dialogues; the last is cut."""
+    turns = [(d, t) for d in range(12) for t in range(1 + d % 4)]
+    test = Pool([Example(f"{d}-{t}", f"turn {d} {t}", {"dialogue": str(d), "turn": t}, "x") for d, t in turns])
+    small = campaign(draws=3, test_size=13)
+    data = data_of(small)
+    grouped = replace(data, task=replace(data.task, group="dialogue"), test=test)
+    for draw in make_draws(small, grouped):
+        ids = [test.ids[i] for i in draw.test]
+        assert len(ids) == 13
+        seen: list[str] = []
+        for name in ids:
+            dialogue, turn = name.split("-")
+            if turn == "0":
+                assert dialogue not in seen
+                seen.append(dialogue)
+            else:
+                assert seen[-1] == dialogue
+                assert ids[ids.index(name) - 1] == f"{dialogue}-{int(turn) - 1}"
+    orders = [tuple(test.ids[i] for i in draw.test) for draw in make_draws(small, grouped)]
+    assert len(set(orders)) == 3
