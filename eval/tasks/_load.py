@@ -101,6 +101,8 @@ def load_task(entry: str | CustomTask, data_dir: Path | None = None) -> TaskData
     folder = data_dir / task.folder if data_dir is not None and task.shipped is None else None
     pool = _examples(task, _table(task, folder, "pool"), folder)
     test = _examples(task, _table(task, folder, "test"), folder)
+    if task.fit is not None:
+        task = task.fit(task, pool)
     source = "shipped" if task.shipped else "local folder" if folder or not task.hub else f"hub: {task.hub.path}"
     return TaskData(task, Pool(pool), Pool(test), source, task.metric_options(folder))
 
@@ -151,9 +153,15 @@ def _example(task: Task, row: Mapping[str, Any], folder: Path | None, seen: Coun
     text = fill(task.embedded, fields)
     if not text.strip():
         raise DataError("the text that would be embedded is empty. Mend the row, or take it out.")
-    name = str(row[task.id]) if task.id is not None else fingerprint([row[column] for column in task.columns])
+    name = _id(task, row)
     seen[name] += 1
     return Example(id=name if seen[name] == 1 else f"{name}-{seen[name]}", text=text, fields=fields, label=label)
+
+
+def _id(task: Task, row: Mapping[str, Any]) -> str:
+    if task.id is None:
+        return fingerprint([row[column] for column in task.columns])
+    return str(row[task.id]) if isinstance(task.id, str) else task.id(row)
 
 
 def _load_custom(entry: CustomTask) -> TaskData:

@@ -110,8 +110,8 @@ class Task:
         ``label(row) -> str``, the annotation that a demonstration shows and the knn baseline copies.
     shipped : tuple of str or None
         Pool and test file inside this package, for tasks that need neither folder nor hub.
-    id : str or None
-        Column of the item's id; None: a hash of `columns`.
+    id : str, callable or None
+        Column of the item's id, or ``id(row) -> str``; None: a hash of `columns`.
     choices : tuple of str or None
         Label words in the order of the data set's class ids; None for generation.
     item_choices : str or None
@@ -161,6 +161,10 @@ class Task:
         Field that names what test items are drawn whole by (a dialogue).
     published_query_centre : bool
         Whether the published code centres the embeddings of the test items with their own mean.
+    fit : callable or None
+        ``fit(task, pool) -> task`` that has learnt what it needs from the whole pool, and says so in `learnt`.
+    learnt : str
+        Fingerprint of what `fit` took from the pool.
     version : int
         Raised when any of this changes what a cell holds.
     notes : str
@@ -177,7 +181,7 @@ class Task:
     label: Callable[[Row], str]
     hub: HubSource | None = None
     shipped: tuple[str, str] | None = None
-    id: str | None = None
+    id: str | Callable[[Row], str] | None = None
     choices: tuple[str, ...] | None = None
     item_choices: str | None = None
     separator: str = "\n\n\n"
@@ -203,6 +207,8 @@ class Task:
     carry: Callable[[Example, str], Example] | None = None
     group: str | None = None
     published_query_centre: bool = True
+    fit: Callable[[Task, Sequence[Example]], Task] | None = None
+    learnt: str = ""
     version: int = 1
     notes: str = ""
 
@@ -230,6 +236,7 @@ class Task:
             "metaicl": self.metaicl,
             "group": self.group,
             "published_query_centre": self.published_query_centre,
+            "learnt": self.learnt,
         }
 
     def decoding_of(self, protocol: str) -> Decoding | None:
