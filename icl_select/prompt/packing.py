@@ -28,6 +28,7 @@ def pack(
     chat: bool = False,
     max_demonstration_tokens: int | None = None,
     drop_duplicates: bool | None = None,
+    frequency: Mapping[str, int] | None = None,
 ) -> Prompt:
     """Write the prompt for one query, with as many whole demonstrations as fit.
 
@@ -43,7 +44,7 @@ def pack(
         Budget of the whole prompt (leave room for the answer yourself). None sets no limit.
     tokenizer : Tokenizer, optional
         Of the target model; None counts bytes of UTF-8.
-    order : {"nearest_last", "nearest_first", "shuffled"}, default="nearest_last"
+    order : {"nearest_last", "nearest_first", "shuffled", "shared_first"}, default="nearest_last"
         Order of the demonstrations that are in; see :func:`icl_select.retrieve.order`.
     seed : int, default=0
         Read by the order "shuffled" only.
@@ -62,6 +63,8 @@ def pack(
     drop_duplicates : bool, optional
         Leave out a demonstration whose rendering equals that of a nearer one. None means yes under "exact", no
         under "published".
+    frequency : mapping of str to int, optional
+        In how many of the prompts that go together each demonstration stands; the order "shared_first" needs it.
 
     Returns
     -------
@@ -77,6 +80,8 @@ def pack(
         If the query or a demonstration lacks a field of the template.
     UnknownNameError
         If the rule or the order is not known.
+    ParameterError
+        If the order "shared_first" gets no `frequency`, or a number is out of range.
 
     Notes
     -----
@@ -103,6 +108,7 @@ def pack(
         order=order,
         seed=seed,
         chat=chat,
+        frequency=frequency,
     )
     packer.pass_over(max_demonstration_tokens, rule == "exact" if drop_duplicates is None else drop_duplicates)
     RULES[rule](packer)
@@ -121,6 +127,7 @@ class _Packer:
     order: str
     seed: int
     chat: bool
+    frequency: Mapping[str, int] | None
     candidates: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -130,7 +137,8 @@ class _Packer:
 
     def arranged(self, ranks: Sequence[int]) -> list[int]:
         ids = [self.demonstrations[rank].id for rank in ranks]
-        return [ranks[pos] for pos in prompt_order(ids, self.order, query_id=self.query.id, seed=self.seed)]
+        order = prompt_order(ids, self.order, query_id=self.query.id, seed=self.seed, frequency=self.frequency)
+        return [ranks[pos] for pos in order]
 
     def tokens(self, ranks: Sequence[int]) -> int:
         """Count the prompt that shows these ranks."""

@@ -6,15 +6,17 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from icl_select._fingerprint import fingerprint
 from icl_select._optional import require
+from icl_select._validation import check_int
 from icl_select.errors import ModelError, UnknownNameError, suggest
 
 __all__ = [
     "CharTokenizer",
     "HuggingFaceTokenizer",
+    "Side",
     "Tokenizer",
     "Utf8Tokenizer",
     "WordTokenizer",
@@ -22,16 +24,22 @@ __all__ = [
 ]
 
 Messages = Sequence[Mapping[str, str]]
+Side = Literal["left", "right"]
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Counts the tokens that the target model will be sent.
+    """Counts the tokens that the target model will be sent, and cuts texts at their borders.
 
     ``count`` is for a text prompt with all that the engine adds to it (a beginning-of-text token, if any);
     ``count_messages`` for a chat with the model's own template, ready for the assistant to answer. Both count
     whole renderings: the tokens of two parts need not add up, since byte pairs join across their border.
     ``fingerprint`` names all that changes a count.
+
+    ``cut`` and ``pieces`` know no special tokens. ``cut(text, tokens, side)`` is what is left of a text when all but
+    `tokens` of its tokens are cut off on that side: "right" keeps the beginning, "left" the end. It splits no code
+    point, and what is left never counts more than `tokens` when it is read again. ``pieces`` are the tokens of a
+    text, each decoded alone.
     """
 
     @property
@@ -40,6 +48,8 @@ class Tokenizer(Protocol):
     def fingerprint(self) -> str: ...
     def count(self, text: str) -> int: ...
     def count_messages(self, messages: Messages) -> int: ...
+    def cut(self, text: str, tokens: int, side: Side = "right") -> str: ...
+    def pieces(self, text: str) -> list[str]: ...
 
 
 def _plain_chat(messages: Messages) -> str:
@@ -62,6 +72,43 @@ class _Plain:
     def count_messages(self, messages: Messages) -> int:
         return self.count(_plain_chat(messages))
 
+    def cut(self, text: str, tokens: int, side: Side = "right") -> str:
+        """What is left of `text` with all but `tokens` tokens cut off on that side; no code point is split.
+
+        Parameters
+        ----------
+        text : str
+        tokens : int
+            Tokens to keep, at least 0.
+        side : {"right", "left"}, default="right"
+            "right" keeps the beginning, "left" the end.
+
+        Returns
+        -------
+        str
+        """
+        spans = self._spans(text)
+        if len(spans) <= check_int(tokens, name="tokens", low=0):
+            return text
+        return _between(text, spans, tokens, side)
+
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of `text`, each as text."""
+        return [text[start:end] for start, end in self._spans(text)]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Characters (start, end) of every token."""
+        raise NotImplementedError
+
+
+def _between(text: str, spans: Sequence[tuple[int, int]], tokens: int, side: Side) -> str:
+    """Keep fewer tokens than there are; a character of which a token is lost is lost as a whole."""
+    if tokens == 0:
+        return ""
+    if side == "right":
+        return text[: min(spans[tokens - 1][1], spans[tokens][0])]
+    return text[max(spans[-tokens][0], spans[-tokens - 1][1]) :]
+
 
 class Utf8Tokenizer(_Plain):
     """One token a byte of UTF-8: an upper bound for every byte-level tokenizer, and exact for byte models.
@@ -76,7 +123,18 @@ class Utf8Tokenizer(_Plain):
 
     def count(self, text: str) -> int:
         """Bytes of `text`; a lone surrogate counts as three."""
-        return len(text.encode("utf-8", "surrogatepass"))
+        return len(_utf8(text))
+
+    def pieces(self, text: str) -> list[str]:
+        """The bytes of `text`, each decoded alone: U+FFFD for those of characters that take several."""
+        return [chr(byte) if byte < 128 else "\N{REPLACEMENT CHARACTER}" for byte in _utf8(text)]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        return [(pos, pos + 1) for pos, character in enumerate(text) for _ in _utf8(character)]
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class CharTokenizer(_Plain):
@@ -88,6 +146,9 @@ class CharTokenizer(_Plain):
         """Code points of `text`."""
         return len(text)
 
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        return [(pos, pos + 1) for pos in range(len(text))]
+
 
 class WordTokenizer(_Plain):
     """One token a word, punctuation mark or line break: roughly what people mean by a word count."""
@@ -98,6 +159,9 @@ class WordTokenizer(_Plain):
     def count(self, text: str) -> int:
         """Words, punctuation marks and line breaks of `text`."""
         return len(self._WORD.findall(text))
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        return [match.span() for match in self._WORD.finditer(text)]
 
 
 class HuggingFaceTokenizer:
@@ -165,6 +229,48 @@ class HuggingFaceTokenizer:
                 "no system message, or use text prompts."
             ) from exc
         return len(encoded["input_ids"])
+
+    def cut(self, text: str, tokens: int, side: Side = "right") -> str:
+        """What is left of `text` with all but `tokens` tokens cut off on that side; no code point is split.
+
+        Parameters
+        ----------
+        text : str
+        tokens : int
+            Tokens to keep, at least 0; special tokens are not counted.
+        side : {"right", "left"}, default="right"
+            "right" keeps the beginning, "left" the end.
+
+        Returns
+        -------
+        str
+            Counts at most `tokens` when it is read again. Where byte pairs join differently in the rest, that can
+            take a second cut.
+
+        Raises
+        ------
+        ModelError
+            If the tokenizer does not tell where its tokens stand in the text.
+        """
+        allowed = check_int(tokens, name="tokens", low=0)
+        while len(spans := self._spans(text)) > allowed:
+            text = _between(text, spans, tokens, side)
+            tokens -= 1
+        return text
+
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of `text`, each decoded alone: U+FFFD where one holds a part of a character."""
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [str(self._tokenizer.decode([id_], clean_up_tokenization_spaces=False)) for id_ in ids]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        if not self._tokenizer.is_fast:
+            raise ModelError(
+                f"the tokenizer {self.name!r} does not tell where its tokens stand in a text, so no text can be cut at "
+                "their borders. Use a model with a tokenizer.json."
+            )
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(start, end) for start, end in encoded["offset_mapping"]]
 
 
 def _content_hash(tokenizer: Any) -> str:
