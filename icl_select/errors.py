@@ -17,6 +17,7 @@
     ├── StatisticsError        (ValueError)    a design or sample that cannot be tested
     ├── ConfigError            (ValueError)    campaign file with an unknown key or bad value
     ├── ModelError             (RuntimeError)  a model or tokenizer that cannot be loaded or run
+    │   └── SpendError                         the next request might cost more than is allowed
     ├── StoreError             (OSError)       a cache or run folder that cannot be read or written
     │   └── LockedError                        another process works in the folder
     └── MissingDependencyError (ImportError)   an extra that is not installed
@@ -45,6 +46,7 @@ __all__ = [
     "ModelError",
     "ParameterError",
     "PromptError",
+    "SpendError",
     "StatisticsError",
     "StoreError",
     "TemplateError",
@@ -114,6 +116,10 @@ class ConfigError(IclSelectError, ValueError):
 
 class ModelError(IclSelectError, RuntimeError):
     """A model or tokenizer cannot be loaded or fails while running."""
+
+
+class SpendError(ModelError):
+    """The next request to a paid server might pass the cap on spending."""
 
 
 class StoreError(IclSelectError, OSError):
