@@ -165,7 +165,5 @@ class CacheFile:
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return f"cannot be written ({exc})."
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return (
-                f"was locked by another process for {_BUSY_SECONDS:.0f} s. Run again when that process has finished."
-            )
+            return f"was locked by another process for {_BUSY_SECONDS:.0f} s. Run again when that process has finished."
         return f"cannot be used ({exc}). If it is damaged, delete the file: {self.lost}."

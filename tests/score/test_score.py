@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_select.errors import DataError, LabelError, ParameterError, PromptError, UnknownNameError
+from icl_select.errors import DataError, LabelError, ModelError, ParameterError, PromptError, UnknownNameError
 from icl_select.score import (
     Generation,
+    HashModel,
     KnnScorer,
     LanguageModel,
     Loglik,
     ModelScorer,
     Scorer,
+    TableModel,
     TableScorer,
+    Usage,
     load_scorer,
     scorer_names,
 )
 from icl_select.score import load as load_module
-from icl_select.types import Demonstration, Prompt, ScoreItem
+from icl_select.types import Decoding, Demonstration, Prompt, ScoreItem
 
 
 def item(*votes: tuple[str, float], choices: tuple[str, ...] | None = ("a", "b", "c"), id_: str = "q") -> ScoreItem:
@@ -152,60 +156,187 @@ def test_table() -> None:
     assert TableScorer({}, default="no").score([item()])[0].output == "no"
 
 
-class Fake:
-    """Log-probability of a choice: minus its length for each letter that the prompt lacks."""
+class Missing:
+    """Log-probability of a choice: minus one for each of its letters that the prompt lacks; a letter is a token."""
 
-    name = "fake"
-    versions: Mapping[str, str] = {"fake": "1"}
+    name = "missing"
+    versions: Mapping[str, str] = {"missing": "1"}
+    fingerprint = "1"
+    tokenizer_name = None
+    max_length = None
+    chat = False
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.decodings: list[Decoding] = []
 
     def loglik(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> Loglik:
         width = max(map(len, choices))
         values, tokens = np.full((len(prompts), width), np.nan), np.zeros((len(prompts), width), dtype=np.int64)
         for i, (prompt, words) in enumerate(zip(prompts, choices, strict=True)):
             for j, word in enumerate(words):
-                assert word.startswith("\n")
                 tokens[i, j] = len(word)
                 values[i, j] = -float(sum(letter not in prompt.text for letter in word))
-        return Loglik(values, tokens)
+        lengths = np.array([len(prompt.text) for prompt in prompts])
+        return Loglik(values, tokens, lengths, lengths > 5)
 
-    def generate(self, prompts: Sequence[Prompt], *, max_tokens: int, stop: Sequence[str]) -> list[Generation]:
-        return [Generation(prompt.text[:max_tokens], min(len(prompt.text), max_tokens), True) for prompt in prompts]
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        self.decodings.append(decoding)
+        return [
+            Generation(p.text[: decoding.max_tokens], (-0.5, -1.5), 2, len(p.text) < decoding.max_tokens, len(p.text))
+            for p in prompts
+        ]
 
 
-def prompted(id_: str, text: str, choices: tuple[str, ...] | None) -> ScoreItem:
-    return ScoreItem(id_, (), choices, Prompt(id_, text, (), (), (), len(text)))
+def prompted(id_: str, text: str, choices: tuple[str, ...] | None, **fields: Any) -> ScoreItem:
+    return ScoreItem(id_, (), choices, Prompt(id_, text, (), (), (), 99), **fields)
 
 
 def test_a_language_model_slots_in() -> None:
-    assert isinstance(Fake(), LanguageModel)
-    scorer = ModelScorer(Fake(), max_tokens=3)
+    assert isinstance(Missing(), LanguageModel)
+    scorer = ModelScorer(Missing(), max_tokens=3)
     assert isinstance(scorer, Scorer)
     assert scorer.needs_prompt
-    assert scorer.name == "fake"
-    assert scorer.versions == {
-        "fake": "1",
-        "scorer": "model(max_tokens=3, prefix='\\n', rule='mean', stop=['\\n'])",
-    }
-    asked = [prompted("1", "\nab", ("zz", "a", "bz")), prompted("2", "story", None), prompted("3", "\nz", ("a", "z"))]
+    assert scorer.reads == frozenset()
+    assert scorer.name == "missing"
+    assert scorer.versions == {"missing": "1", "scorer": "model(max_tokens=3, rule='mean', stop=['\\n'])"}
+    asked = [prompted("1", "\nab", ("zz", "a", "bz")), prompted("2", "story!", None), prompted("3", "\nz", ("a", "z"))]
     got = scorer.score(asked)
     assert [p.id for p in got] == ["1", "2", "3"]
     assert [p.output for p in got] == ["a", "sto", "z"]
     assert got[0].scores == {"zz": pytest.approx(-2 / 3), "a": 0.0, "bz": pytest.approx(-1 / 3)}
     assert got[2].scores == {"a": pytest.approx(-0.5), "z": 0.0}
-    assert got[0].info == {"tokens": [3, 2, 3], "truncated": False, "prompt_tokens": 3}
-    assert got[1].info == {"tokens": 3, "truncated": True, "prompt_tokens": 5}
+    assert got[0].info == {"tokens": [3, 2, 3], "prompt_tokens": 3, "truncated": False, "mean_logprob": 0.0}
+    assert got[1].info == {
+        "tokens": 2,
+        "prompt_tokens": 6,
+        "truncated": False,
+        "finished": False,
+        "mean_logprob": -1.0,
+        "probability_sum": pytest.approx(np.exp(-0.5) + np.exp(-1.5)),
+    }
+
+
+def test_what_stands_before_a_choice_is_scored_with_it() -> None:
+    """The line break is missing from the prompt: one of two tokens, or none if a blank that is there stands there."""
+    line, blank = prompted("1", "a b", ("a",)), prompted("2", "a b", ("a",), prefix=" ")
+    got = ModelScorer(Missing()).score([line, blank, prompted("3", "a b", ("a",), prefix="")])
+    assert [p.scores["a"] for p in got] == [-0.5, 0.0, 0.0]
+    assert [p.info["tokens"] for p in got] == [[2], [2], [1]]
+
+
+def test_an_item_says_how_it_is_decoded() -> None:
+    """Equal decodings go in one call, in the order of their first."""
+    model = Missing()
+    long, default = Decoding(5, ("#",)), Decoding(2, (";",))
+    asked = [prompted(f"{i}", f"{i}bcdef", None, decoding=how) for i, how in enumerate([None, long, default, long])]
+    got = ModelScorer(model, max_tokens=2, stop=";").score(asked)
+    assert [p.output for p in got] == ["0b", "1bcde", "2b", "3bcde"]
+    assert model.decodings == [default, long]
+
+
+def test_ties_go_to_the_first() -> None:
+    assert ModelScorer(Missing()).score([prompted("1", "\n", ("b", "a", "c"))])[0].output == "b"
+
+
+def test_truncated_prompts_say_so() -> None:
+    got = ModelScorer(Missing()).score([prompted("1", "\n" * 6, ("b",)), prompted("2", "\n" * 5, ("b",))])
+    assert [p.info["truncated"] for p in got] == [True, False]
 
 
 def test_length_normalisation_can_change_the_answer() -> None:
     """Letters of "xyyyyy" that are missing: 1 of 7 tokens; of "x": 1 of 2. Equal sums, different means."""
     asked = [prompted("1", "\ny", ("x", "xyyyyy"))]
-    assert ModelScorer(Fake(), rule="mean").score(asked)[0].output == "xyyyyy"
-    assert ModelScorer(Fake(), rule="sum").score(asked)[0].output == "x"
+    assert ModelScorer(Missing(), rule="mean").score(asked)[0].output == "xyyyyy"
+    assert ModelScorer(Missing(), rule="sum").score(asked)[0].output == "x"
 
 
-def test_a_language_model_needs_prompts_and_a_known_rule() -> None:
+def test_a_language_model_needs_prompts_choices_and_a_known_rule() -> None:
     with pytest.raises(PromptError, match="item 'q' has no prompt"):
-        ModelScorer(Fake()).score([item()])
+        ModelScorer(Missing()).score([item()])
+    with pytest.raises(PromptError, match="item 'q' has an empty list of choices"):
+        ModelScorer(Missing()).score([prompted("q", "text", ())])
     with pytest.raises(UnknownNameError, match="unknown scoring rule 'median'"):
-        ModelScorer(Fake(), rule="median")
+        ModelScorer(Missing(), rule="median")
+    with pytest.raises(ParameterError, match="max_tokens=0"):
+        ModelScorer(Missing(), max_tokens=0)
+    assert ModelScorer(Missing()).score([]) == []
     assert not isinstance(SimpleNamespace(name="x"), Scorer)
+
+
+class Choosing(TableModel):
+    """A chat server without log-probabilities: takes the last choice, or another word."""
+
+    scores_choices = False
+    answer: str | None = None
+
+    def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generation]:
+        self.calls += 1
+        return [Generation(self.answer or words[-1], (), 1, True, 7) for words in choices]
+
+
+def test_a_model_that_only_chooses() -> None:
+    got = ModelScorer(Choosing()).score([prompted("1", "text", ("a", "b"))])[0]
+    assert (got.output, got.scores) == ("b", {})
+    assert got.info["mean_logprob"] is None
+    with pytest.raises(ParameterError, match=r"rule='sum' needs the log-probability.*only names the choice"):
+        ModelScorer(Choosing(), rule="sum")
+    liar = Choosing()
+    liar.answer = "c"
+    with pytest.raises(ModelError, match=r"chose 'c' for item '1', which is none of its choices"):
+        ModelScorer(liar).score([prompted("1", "text", ("a", "b"))])
+
+
+def test_a_model_that_returns_no_number() -> None:
+    model = TableModel({"text": {"\na": float("nan")}})
+    with pytest.raises(ModelError, match="no log-probability of a choice of item '1'"):
+        ModelScorer(model).score([prompted("1", "text", ("a",))])
+
+
+def test_the_hash_model_is_a_language_model() -> None:
+    """Probabilities of the next character sum to one, and greedy text is what they say is likeliest."""
+    model = HashModel(seed=3)
+    assert isinstance(model, LanguageModel)
+    prompt = Prompt("q", "Once", (), (), (), 4)
+    alphabet = ["\n", *map(chr, range(32, 127)), "\N{REPLACEMENT CHARACTER}"]
+    step = np.exp(model.loglik([prompt], [alphabet]).values[0])
+    assert step.sum() == pytest.approx(1.0)
+    made = model.generate([prompt], Decoding(max_tokens=1, stop=()))[0]
+    assert made.text == alphabet[int(step.argmax())]
+    assert made.logprobs == (pytest.approx(float(np.log(step.max()))),)
+    assert (made.finished, made.prompt_tokens, model.calls, model.usage.requests) == (False, 4, 2, 2)
+    long = model.generate([prompt], Decoding(max_tokens=20, stop=()))[0]
+    joint = model.loglik([prompt], [[long.text]])
+    assert joint.values[0, 0] == pytest.approx(sum(long.logprobs))
+    stopped = model.generate([prompt], Decoding(max_tokens=20, stop=(long.text[3:5],)))[0]
+    assert (stopped.text, stopped.tokens, stopped.finished) == (long.text[:3], 5, True)
+    assert HashModel(seed=4).fingerprint != model.fingerprint
+    short = HashModel(seed=3, max_length=6)
+    assert short.loglik([prompt], [["abc"]]).truncated.tolist() == [True]
+    assert short.loglik([prompt], [["ab"]]).truncated.tolist() == [False]
+    with pytest.raises(PromptError, match="6 characters are to follow"):
+        short.generate([prompt], Decoding(max_tokens=6))
+
+
+def test_sampling_follows_the_probabilities() -> None:
+    """2000 draws of one character; the likeliest has probability p, so its count is within 5 standard deviations."""
+    model = HashModel()
+    prompt = Prompt("q", "Once", (), (), (), 4)
+    how = [Decoding(max_tokens=1, stop=(), temperature=1.0, seed=seed) for seed in range(2000)]
+    texts = [model.generate([prompt], one)[0].text for one in how]
+    likeliest = model.generate([prompt], Decoding(max_tokens=1, stop=()))[0]
+    p = float(np.exp(likeliest.logprobs[0]))
+    assert abs(texts.count(likeliest.text) - 2000 * p) < 5 * np.sqrt(2000 * p * (1 - p))
+    assert model.generate([prompt], how[7])[0].text == texts[7]
+
+
+def test_the_table_model_says_what_it_lacks() -> None:
+    model = TableModel({"a": {"x": -1.0}}, {"a": "one; two"})
+    assert isinstance(model, LanguageModel)
+    prompt, other = Prompt("q", "a", (), (), (), 1), Prompt("q", "b", (), (), (), 1)
+    assert model.generate([prompt], Decoding(20, (";",)))[0].text == "one"
+    assert model.generate([prompt], Decoding(2, (";",)))[0].finished is False
+    with pytest.raises(DataError, match="no choice 'y' after the prompt 'a'"):
+        model.loglik([prompt], [["x", "y"]])
+    with pytest.raises(DataError, match="no text for the prompt 'b'"):
+        model.generate([other], Decoding())
