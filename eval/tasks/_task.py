@@ -11,9 +11,15 @@ from icl_select.errors import LabelError
 from icl_select.prompt import PromptTemplate
 from icl_select.types import Decoding, Example
 
-__all__ = ["ClassLabel", "HubSource", "Row", "Task", "TextLabel"]
+__all__ = ["METAICL", "ClassLabel", "HubSource", "Row", "Task", "TextLabel"]
 
 Row = Mapping[str, Any]
+
+METAICL = (
+    "Under the protocol 'published', parts are cut at token borders as MetaICL does: the query to 254 tokens with its "
+    "longest choice, from its end, so that a long one loses its cue for the answer; a demonstration to 256; the whole "
+    "to 1,024, from its beginning. Under 'sound' nothing is cut but one field of a query that is too long alone."
+)
 
 
 @dataclass(frozen=True)

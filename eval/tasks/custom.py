@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from icl_select.errors import suggest
 from icl_select.metrics import METRICS
+from icl_select.prompt._sandbox import compile_template
+from icl_select.types import Decoding
 
 from ._task import Task, TextLabel
 
@@ -32,6 +34,9 @@ class CustomTask(BaseModel):
     labels: list[str] | None = Field(None, description="Label words; null: those that occur in the pool, sorted.")
     generation: bool = Field(False, description="The label is free text, not one of a few words.")
     metric: str | None = Field(None, description="Metric; null: acc, or rouge_l for generation.")
+    answer_tokens: int = Field(64, ge=1, description="Tokens that a generated label may take.")
+    shorten: str | None = Field(None, description="Field that may be cut from its end where a query is too long.")
+    premise: str | None = Field(None, description="What announces a label, such as 'intent:', for the rule pmi.")
 
     @field_validator("pool", "test")
     @classmethod
@@ -60,4 +65,12 @@ class CustomTask(BaseModel):
             metric=self.metric or ("rouge_l" if self.generation else "acc"),
             label=TextLabel(self.label, words),
             choices=words,
+            decoding=Decoding(max_tokens=self.answer_tokens, stop=("\n\n",)) if words is None else None,
+            premise=self.premise,
+            blank=self._asked(query),
+            shorten=self.shorten,
         )
+
+    def _asked(self, query: str) -> tuple[str, ...]:
+        """The fields that the query shows."""
+        return tuple(sorted({name.partition(".")[0] for name in compile_template(query, "query").variables}))

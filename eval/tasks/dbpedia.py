@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._task import ClassLabel, HubSource, Task
+from ._task import METAICL, ClassLabel, HubSource, Task
 
 WORDS = (
     "company",
@@ -35,4 +35,9 @@ TASK = Task(
     label=ClassLabel(WORDS),
     choices=WORDS,
     max_demonstration_tokens=250,
+    premise="kind:",
+    blank=("title", "content"),
+    shorten="content",
+    metaicl=True,
+    notes=METAICL,
 )

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from icl_select.errors import DataError
+from icl_select.types import Decoding, Example
 
 from ._task import HubSource, Row, Task, TextLabel
 
 DATABASE = "geography.sqlite"
 ROWS_SHOWN = 3
+
+# Where a query ends: a comment, a blank line, the end of the statement.
+STOPS = ("--", "\n\n", ";", "#")
 
 
 @functools.lru_cache(maxsize=4)
@@ -72,6 +76,21 @@ def options(folder: Path | None) -> dict[str, Any]:
     return {"database": _database(folder)}
 
 
+def parse(text: str, example: Example, protocol: str) -> str:
+    """``SELECT`` and what was written after it, up to the first stop.
+
+    A model asked as a chat may repeat the ``SELECT`` that the prompt ends with; under "sound" it counts once.
+
+    Examples
+    --------
+    >>> parse(" name FROM state ;\\n\\n-- what", Example("q", ""), "sound")
+    'SELECT name FROM state'
+    """
+    repeated = protocol == "sound" and re.match(r"\s*SELECT\b", text, re.IGNORECASE) is not None
+    query = text.strip() if repeated else f"SELECT{text}"
+    return query[: min((place for stop in STOPS if (place := query.find(stop)) >= 0), default=len(query))].rstrip()
+
+
 def _database(folder: Path | None) -> Path:
     if folder is None:
         raise DataError(
@@ -99,5 +118,14 @@ TASK = Task(
     prepare=fields,
     resources=(DATABASE,),
     metric_options=options,
-    notes="The knn baseline copies the query of the nearest labelled question.",
+    decoding=Decoding(max_tokens=320, stop=STOPS),
+    published_decoding=Decoding(max_tokens=50, stop=STOPS, temperature=0.7),
+    shorten="schema",
+    parse=parse,
+    published_query_centre=False,
+    notes=(
+        "The knn baseline copies the query of the nearest labelled question. Under the protocol 'published', answers "
+        "are drawn at temperature 0.7 and end after 50 tokens, which is shorter than many of the gold queries; under "
+        "'sound' they are the most likely tokens, 320 at most."
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from icl_select.errors import DataError, LabelError
 
-from ._task import HubSource, Row, Task
+from ._task import METAICL, HubSource, Row, Task
 
 
 def scene(row: Row) -> str:
@@ -56,4 +56,9 @@ TASK = Task(
         "knn": "each item has its own four endings, so the endings of other items, which the knn baseline votes "
         "with, are never among the choices. Use a language model as the scorer."
     },
+    premise="The scene goes on:",
+    blank=("scene",),
+    shorten="scene",
+    metaicl=True,
+    notes=METAICL,
 )

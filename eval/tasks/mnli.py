@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._task import ClassLabel, HubSource, Task
+from ._task import METAICL, ClassLabel, HubSource, Task
 
 # Class ids 0 entailment, 1 neutral, 2 contradiction.
 WORDS = ("True", "Inconclusive", "False")
@@ -22,4 +22,9 @@ TASK = Task(
     label=ClassLabel(WORDS),
     choices=WORDS,
     max_demonstration_tokens=250,
+    premise="answer:",
+    blank=("premise", "hypothesis"),
+    shorten="premise",
+    metaicl=True,
+    notes=METAICL,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._task import ClassLabel, HubSource, Task
+from ._task import METAICL, ClassLabel, HubSource, Task
 
 WORDS = ("not equivalent", "equivalent")
 
@@ -22,4 +22,9 @@ TASK = Task(
     label=ClassLabel(WORDS),
     choices=WORDS,
     max_demonstration_tokens=250,
+    premise="answer:",
+    blank=("sentence1", "sentence2"),
+    shorten="sentence1",
+    metaicl=True,
+    notes=METAICL,
 )

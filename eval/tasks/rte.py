@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._task import ClassLabel, HubSource, Task
+from ._task import METAICL, ClassLabel, HubSource, Task
 
 # Class ids 0 entailment, 1 not entailment.
 WORDS = ("True", "False")
@@ -21,4 +21,9 @@ TASK = Task(
     label=ClassLabel(WORDS),
     choices=WORDS,
     max_demonstration_tokens=250,
+    premise="answer:",
+    blank=("sentence1", "sentence2"),
+    shorten="sentence1",
+    metaicl=True,
+    notes=METAICL,
 )

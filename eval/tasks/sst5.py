@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._task import ClassLabel, HubSource, Task
+from ._task import METAICL, ClassLabel, HubSource, Task
 
 WORDS = ("very negative", "negative", "neutral", "positive", "very positive")
 
@@ -20,4 +20,9 @@ TASK = Task(
     label=ClassLabel(WORDS),
     choices=WORDS,
     max_demonstration_tokens=250,
+    premise="answer:",
+    blank=("text",),
+    shorten="text",
+    metaicl=True,
+    notes=METAICL,
 )

@@ -32,5 +32,9 @@ TASK = Task(
     metric="acc",
     label=TextLabel("label", WORDS),
     choices=WORDS,
+    prefix=" ",
+    premise="intent:",
+    blank=("subject", "body"),
+    shorten="body",
     notes="Written for this project; no message, person, firm or number is real.",
 )
