@@ -15,7 +15,11 @@ __all__ = ["ENTRY_POINTS", "load_scorer", "scorer_names"]
 
 ENTRY_POINTS = "icl_select.scorers"
 
-_BUILTIN = {"knn": "icl_select.score.knn:KnnScorer"}
+_BUILTIN = {
+    "knn": "icl_select.score.knn:KnnScorer",
+    "transformers": "icl_select.score.transformers_model:transformers",
+    "vllm": "icl_select.score.vllm_model:vllm",
+}
 
 
 @functools.cache
