@@ -18,6 +18,7 @@ ENTRY_POINTS = "icl_select.scorers"
 _BUILTIN = {
     "knn": "icl_select.score.knn:KnnScorer",
     "transformers": "icl_select.score.transformers_model:transformers",
+    "openai": "icl_select.score.http_model:openai",
     "vllm": "icl_select.score.vllm_model:vllm",
 }
 
