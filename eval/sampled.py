@@ -1,0 +1,228 @@
+"""How long the prompts of a task are, from a seeded sample of real ones: no text is embedded, no model is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from icl_select._fingerprint import seed_from
+from icl_select.prompt import Tokenizer
+from icl_select.registry import asks_feedback, parse
+from icl_select.score import ModelScorer
+from icl_select.types import Demonstration, Example
+
+from .config import Campaign
+from .plan import Job, TaskPlan
+from .prompting import Prompting, prompting_of
+
+__all__ = ["SAMPLE", "TaskTokens", "count_task"]
+
+SAMPLE = 64
+"""Prompts that are built for each number of demonstrations."""
+
+_CONTEXT = 64
+
+_FIELDS = ("prompt", "own", "scored", "most_written", "written", "extra", "extra_prompts", "longest")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTokens:
+    """What the cells of one task ask of a language model.
+
+    Attributes
+    ----------
+    task : str
+    cells : int
+    prompts : int
+        One for each test item of each cell; distinct ones can only be fewer.
+    feedback_prompts : int
+        One for each pool row wherever a method asks the model while it selects.
+    extra_prompts : int
+        Those that calibrated scoring rules add.
+    prompt_tokens : int
+        Of all of these, estimated.
+    standard_error : float
+        Of `prompt_tokens`, from the sample.
+    own_tokens : int
+        Part of `prompt_tokens` that belongs to one query alone: what is left if instruction and demonstrations are
+        shared with earlier prompts to the last token.
+    scored_tokens : int
+        Of all label words, with what stands before them.
+    written_tokens, most_written_tokens : int
+        Generated tokens if answers are as long as the references, and at most.
+    longest : int
+        Tokens of the longest sampled prompt with its answer.
+    sampled : int
+        Prompts that were built for this.
+    """
+
+    task: str
+    cells: int
+    prompts: int = 0
+    feedback_prompts: int = 0
+    extra_prompts: int = 0
+    prompt_tokens: int = 0
+    standard_error: float = 0.0
+    own_tokens: int = 0
+    scored_tokens: int = 0
+    written_tokens: int = 0
+    most_written_tokens: int = 0
+    longest: int = 0
+    sampled: int = 0
+
+    @property
+    def all_prompts(self) -> int:
+        """Prompts of every kind."""
+        return self.prompts + self.feedback_prompts + self.extra_prompts
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Prompts of one shape: how many demonstrations, and whether the queries are test items or pool rows."""
+
+    shown: int
+    from_pool: bool
+
+
+def count_task(
+    campaign: Campaign,
+    plan: TaskPlan,
+    jobs: Sequence[tuple[Job, frozenset[int]]],
+    scorer: ModelScorer,
+    tokenizer: Tokenizer,
+    *,
+    sample: int = SAMPLE,
+) -> TaskTokens:
+    """Count prompts exactly and estimate their tokens.
+
+    Parameters
+    ----------
+    campaign : Campaign
+    plan : TaskPlan
+    jobs : sequence of (Job, frozenset of int)
+        Jobs with the budgets that are to be computed.
+    scorer : ModelScorer
+    tokenizer : Tokenizer
+        Of the model.
+    sample : int
+        Prompts built for each number of demonstrations; the demonstrations of each are a random part of the pool of
+        a random draw, in place of the nearest of a selection.
+
+    Notes
+    -----
+    The sample depends on the campaign's seed and the task alone.
+    """
+    cells = sum(len(budgets) for _, budgets in jobs)
+    groups = _groups(campaign, plan, jobs)
+    totals, variance, longest = dict.fromkeys(_FIELDS, 0.0), 0.0, 0
+    for group, count in sorted(groups.items(), key=lambda pair: (pair[0].from_pool, pair[0].shown)):
+        rows = np.array(list(_sample(campaign, plan, group, scorer, tokenizer, sample)))
+        for name, mean in zip(_FIELDS, rows.mean(axis=0), strict=True):
+            totals[name] += count * mean
+        read = rows[:, 0] + rows[:, _FIELDS.index("extra")]
+        longest = max(longest, int(rows[:, _FIELDS.index("longest")].max()))
+        variance += (count * read.std(ddof=1)) ** 2 / len(rows) if len(rows) > 1 else 0.0
+    return TaskTokens(
+        task=plan.name,
+        cells=cells,
+        prompts=sum(count for group, count in groups.items() if not group.from_pool),
+        feedback_prompts=sum(count for group, count in groups.items() if group.from_pool),
+        extra_prompts=round(totals["extra_prompts"]),
+        prompt_tokens=round(totals["prompt"] + totals["extra"]),
+        standard_error=round(math.sqrt(variance), 1),
+        own_tokens=round(totals["own"]),
+        scored_tokens=round(totals["scored"]),
+        written_tokens=round(totals["written"]),
+        most_written_tokens=round(totals["most_written"]),
+        longest=longest,
+        sampled=sample * len(groups),
+    )
+
+
+def _groups(campaign: Campaign, plan: TaskPlan, jobs: Sequence[tuple[Job, frozenset[int]]]) -> Counter[_Group]:
+    """How many prompts there are of each shape."""
+    draws = {draw.number: draw for draw in plan.draws}
+    groups: Counter[_Group] = Counter()
+    for job, budgets in jobs:
+        for budget in budgets:
+            groups[_Group(min(campaign.retrieval.k, budget), from_pool=False)] += len(draws[job.draw].test)
+            if asks_feedback(job.method):
+                labelled = _labelled_when_asking(job.method, budget)
+                shown = min(campaign.retrieval.k, labelled)
+                groups[_Group(shown, from_pool=True)] += len(draws[job.draw].pool)
+    return groups
+
+
+def _labelled_when_asking(method: str, budget: int) -> int:
+    """Rows labelled when a method asks the model: known for the full Vote-k, else at most the budget."""
+    spec = parse(method)
+    if spec.name != "vote_k":
+        return budget
+    first = spec.params.get("first")
+    if first is None:
+        first = 10 if spec.params.get("variant") == "official" else math.ceil(budget / 10)
+    return min(int(str(first)), budget)
+
+
+def _sample(
+    campaign: Campaign, plan: TaskPlan, group: _Group, scorer: ModelScorer, tokenizer: Tokenizer, size: int
+) -> Iterator[tuple[float, ...]]:
+    """Token counts of real prompts of one shape, in the order of ``_FIELDS``."""
+    task = plan.data.task
+    rng = np.random.default_rng(seed_from(campaign.seed, "estimate", task.name, group.shown, group.from_pool))
+    prompting = prompting_of(campaign, task, scorer)
+    for _ in range(size):
+        draw = plan.draws[int(rng.integers(len(plan.draws)))]
+        rows, pool = (plan.data.pool, draw.pool) if group.from_pool else (plan.data.test, draw.test)
+        at = int(rng.choice(pool))
+        query = rows[at]
+        others = draw.pool[draw.pool != at] if group.from_pool else draw.pool
+        picked = [plan.data.pool[int(i)] for i in rng.choice(others, min(group.shown, len(others)), replace=False)]
+        yield _counts(campaign, plan, prompting, scorer, tokenizer, picked, query)
+
+
+def _counts(
+    campaign: Campaign,
+    plan: TaskPlan,
+    prompting: Prompting,
+    scorer: ModelScorer,
+    tokenizer: Tokenizer,
+    picked: Sequence[Example],
+    query: Example,
+) -> tuple[float, ...]:
+    task, limit = plan.data.task, scorer.model.max_length
+    shown = [Demonstration(row.id, str(row.label), 0.0, row.fields) for row in picked]
+    prompt, bare = prompting.prompt(shown, query), prompting.prompt((), query)
+
+    def length(text: str, messages: Sequence[Mapping[str, str]]) -> int:
+        tokens = tokenizer.count_messages(messages) if scorer.model.chat else tokenizer.count(text)
+        return tokens if limit is None else min(tokens, limit)
+
+    tokens = length(prompt.text, prompt.messages)
+    instruction = tokenizer.count(task.template.render_instruction(query)) if task.instruction else 0
+    own = max(1, length(bare.text, bare.messages) - instruction)
+    choices = task.choices_of(query)
+    if choices is None:
+        decoding = task.decoding_of(campaign.protocol)
+        most = decoding.max_tokens if decoding is not None else scorer.max_tokens
+        written = tokenizer.count(task.reference(query)) - tokenizer.count("")
+        return tokens, own, 0, most, min(written, most), 0, 0, tokens + most
+    # What tokens a word is cut into depends on no more than the end of the text before it.
+    end = prompt.text[-_CONTEXT:]
+    words = [max(1, tokenizer.count(end + task.prefix + word) - tokenizer.count(end)) for word in choices]
+    wanted: frozenset[str] = getattr(scorer, "reads", frozenset())
+    free = prompting.content_free(shown, query) if "content_free" in wanted else ()
+    extra = sum(length(one.text, one.messages) for one in free)
+    n_extra = len(free)
+    if "premise" in wanted and task.premise is not None:
+        extra, n_extra = extra + tokenizer.count(task.premise), n_extra + 1
+    return tokens, own, sum(words) * (1 + n_extra), 0, 0, extra, n_extra, tokens + max(words)
