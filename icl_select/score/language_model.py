@@ -12,7 +12,7 @@ import numpy as np
 from icl_select._validation import check_int
 from icl_select.errors import ModelError, ParameterError, PromptError, UnknownNameError, suggest
 from icl_select.registry import Spec
-from icl_select.score.answers import CachedModel, content
+from icl_select.score.answers import CachedModel, check_chosen, content
 from icl_select.score.protocol import Generation, LanguageModel, Loglik
 from icl_select.score.rules import RULES
 from icl_select.types import Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
@@ -203,15 +203,10 @@ class ModelScorer:
         places = [requests.add(_prompt(item), item.choices or ()) for item in items]
         model: Any = self.model
         chosen: list[Generation] = model.choose(requests.prompts, requests.choices)
-        answers = []
-        for item, at in zip(items, places, strict=True):
-            if chosen[at].text not in (item.choices or ()):
-                raise ModelError(
-                    f"{self.name} chose {chosen[at].text!r} for item {item.id!r}, which is none of its choices. Use a "
-                    "server that constrains its answers."
-                )
-            answers.append(_written(item, chosen[at]))
-        return answers
+        return [
+            _written(item, check_chosen(self.name, chosen[at], item.choices or ()))
+            for item, at in zip(items, places, strict=True)
+        ]
 
 
 @dataclass

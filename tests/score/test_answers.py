@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_select.errors import ParameterError, StoreError
+from icl_select.errors import ModelError, ParameterError, StoreError
 from icl_select.score import CachedModel, Generation, HashModel, LanguageModel, Loglik, ModelScorer, TableModel
 from icl_select.score.answer_file import make_row, pack_row, pack_text, read_row, read_text
 from icl_select.types import Decoding, Prompt, ScoreItem
@@ -227,20 +227,39 @@ def test_a_stream_is_committed_as_it_arrives(tmp_path: Path, kind: str) -> None:
 
 
 class Choosing(TableModel):
+    """Takes the last choice, or another word."""
+
     scores_choices = False
+    answer: str | None = None
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generation]:
         self.calls += 1
-        return [Generation(words[-1], (), 1, True, 7) for words in choices]
+        return [Generation(self.answer or words[-1], (), 1, True, 7) for words in choices]
 
 
-def test_a_model_that_only_chooses_is_remembered(tmp_path: Path) -> None:
-    engine = Choosing()
-    items = [ScoreItem(f"{i}", (), ("a", "b"), one) for i, one in enumerate(PROMPTS)]
+class ChoosingServer(Choosing):
+    streams = True
+
+    def choose_each(
+        self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[int, Generation]]:
+        yield from reversed(list(enumerate(self.choose(prompts, choices))))
+
+
+@pytest.mark.parametrize("kind", [Choosing, ChoosingServer])
+def test_a_model_that_only_chooses_is_remembered(tmp_path: Path, kind: type[Choosing]) -> None:
+    engine = kind()
+    items = [ScoreItem(f"{i}", (), ("a", f"b{i}"), one) for i, one in enumerate(PROMPTS)]
     for _ in range(2):
         scorer = ModelScorer(engine).cached(tmp_path)
-        assert {answer.output for answer in scorer.score(items)} == {"b"}
+        assert [answer.output for answer in scorer.score(items)] == [f"b{i}" for i in range(30)]
     assert engine.calls == 1
+    engine.answer = "neither"
+    more = [ScoreItem("q", (), ("a", "c"), PROMPTS[0])]
+    with pytest.raises(ModelError, match="chose 'neither'"):
+        ModelScorer(engine).cached(tmp_path).score(more)
+    engine.answer = None
+    assert ModelScorer(engine).cached(tmp_path).score(more)[0].output == "c", "a foreign answer is not stored"
 
 
 @pytest.mark.parametrize("rule", ["mean", "sum", "contextual", "pmi"])

@@ -143,7 +143,8 @@ def test_other_packages_add_scorers_but_cannot_take_ours(monkeypatch: pytest.Mon
     assert isinstance(load_scorer("knn"), KnnScorer)
     with pytest.raises(UnknownNameError, match="scorer 'oracle' has no parameter 'size'"):
         load_scorer("oracle(size=3)")
-    assert scorer_names() == ["knn", "oracle"]
+    assert {"knn", "oracle"} <= set(scorer_names())
+    assert scorer_names() == sorted(set(scorer_names()))
 
 
 def test_table() -> None:
@@ -283,7 +284,7 @@ def test_a_model_that_only_chooses() -> None:
         ModelScorer(Choosing(), rule="sum")
     liar = Choosing()
     liar.answer = "c"
-    with pytest.raises(ModelError, match=r"chose 'c' for item '1', which is none of its choices"):
+    with pytest.raises(ModelError, match=r"table chose 'c', which is none of the choices \('a', 'b'\)"):
         ModelScorer(liar).score([prompted("1", "text", ("a", "b"))])
 
 
