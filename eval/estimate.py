@@ -12,6 +12,7 @@ from icl_select.errors import MissingDependencyError, ModelError, StoreError
 from icl_select.prompt import load_tokenizer
 from icl_select.registry import parse
 from icl_select.score import ModelScorer, Scorer
+from icl_select.score.http_model import HttpModel
 
 from .config import Campaign
 from .footprint import Footprint, measure_model
@@ -57,8 +58,8 @@ class Estimate:
         the sample. None where the model's configuration is not known.
     seconds : Range or None
         None where neither the size of the model nor a speed is known.
-    cost : Range or None
-        In the currency of the prices; None for models without a price.
+    cost : float or None
+        At most, in the currency of the prices; None for models without prices.
     assumptions : tuple of str
         What the figures rest on, and which could not be had.
     """
@@ -69,7 +70,7 @@ class Estimate:
     tokens: Range = Range(0, 0)
     memory: Footprint | None = None
     seconds: Range | None = None
-    cost: Range | None = None
+    cost: float | None = None
     assumptions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Estimate:
             "tokens": asdict(self.tokens),
             "memory": None if self.memory is None else self.memory.to_dict(),
             "seconds": None if self.seconds is None else asdict(self.seconds),
-            "cost": None if self.cost is None else asdict(self.cost),
+            "cost": self.cost,
             "assumptions": list(self.assumptions),
         }
 
@@ -144,12 +145,10 @@ def estimate(
         counted = [TaskTokens(name, sum(len(budgets) for _, budgets in jobs)) for name, jobs in todo.items()]
         return Estimate(tuple(counted), assumptions=(f"the scorer {scorer.name} asks no model.",))
     assumptions = list(_ASSUMED)
-    name = scorer.model.tokenizer_name or campaign.prompt.tokenizer
+    name = scorer.model.tokenizer_name
     if name is None:
-        name = "utf8"
-        assumptions.append(
-            "the model's tokenizer is not known: bytes are counted, which is more than any byte-level one."
-        )
+        name = campaign.prompt.tokenizer or "utf8"
+        assumptions.append(f"tokens are those of {name}: the tokenizer of the model is not known.")
     tokenizer = load_tokenizer(name)
     tasks = tuple(count_task(campaign, plan, todo[plan.name], scorer, tokenizer) for plan in active)
     tokens = Range(
@@ -164,7 +163,7 @@ def estimate(
         tokens=tokens,
         memory=memory,
         seconds=_seconds(tokens, memory, tokens_per_second, assumptions),
-        cost=_cost(tasks, scorer, assumptions),
+        cost=_cost(tasks, assumptions),
         assumptions=tuple(assumptions),
     )
 
@@ -213,23 +212,23 @@ def _memory(
 ) -> Footprint | None:
     """The memory of a model that runs on this machine; where it is not known, why."""
     model, given = scorer.model, parse(campaign.scorer).params
-    if getattr(model, "url", None) is not None:
+    if isinstance(model, HttpModel):
         assumptions.append("memory: that of the server, not known here.")
         return None
-    if model.tokenizer_name is None or given.get("quantization") is not None:
-        why = "its configuration is not known" if model.tokenizer_name is None else "what is left of it is not known"
-        assumptions.append(f"memory: not known, {why}{' (quantised)' if model.tokenizer_name else ''}.")
+    if model.tokenizer_name is None:
+        assumptions.append("memory: not known, like the configuration of the model.")
+        return None
+    if given.get("quantization") is not None:
+        assumptions.append("memory: not known, since the weights are quantised when they are loaded.")
         return None
     sequences = getattr(model, "batch_size", None) or given.get("max_num_seqs")
     if sequences is None:
         sequences = _SEQUENCES
         assumptions.append(f"memory: {_SEQUENCES} sequences at a time are assumed; max_num_seqs sets them.")
     longest = max((task.longest for task in tasks), default=0)
-    name, _, revision = model.tokenizer_name.partition("@")
     try:
         return measure_model(
-            name,
-            revision or None,
+            model.tokenizer_name,
             dtype=str(model.versions.get("dtype", "auto")),
             max_length=longest if model.max_length is None else min(longest, model.max_length),
             sequences=int(str(sequences)),
@@ -257,16 +256,10 @@ def _seconds(
     return Range(tokens.low / speed, tokens.high / speed)
 
 
-def _cost(tasks: Sequence[TaskTokens], scorer: ModelScorer, assumptions: list[str]) -> Range | None:
-    """Price of the prompts in full; servers that give a discount on what they have cached charge less."""
-    price_in = getattr(scorer.model, "price_in", None)
-    price_out = getattr(scorer.model, "price_out", None)
-    if price_in is None or price_out is None:
+def _cost(tasks: Sequence[TaskTokens], assumptions: list[str]) -> float | None:
+    """The sum over the tasks; None if the model has no prices."""
+    prices = [task.cost for task in tasks if task.cost is not None]
+    if not prices:
         return None
-    read = sum(t.prompt_tokens + t.scored_tokens for t in tasks) * price_in / 1e6
-    written = Range(
-        sum(t.written_tokens for t in tasks) * price_out / 1e6,
-        sum(t.most_written_tokens for t in tasks) * price_out / 1e6,
-    )
-    assumptions.append(f"cost: {price_in} for a million tokens read, {price_out} written; no discount for cached ones.")
-    return Range(read + written.low, read + written.high)
+    assumptions.append("cost: generations as long as allowed, no discount for prompts that a server has cached.")
+    return sum(prices)

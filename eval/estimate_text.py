@@ -40,7 +40,7 @@ def describe(found: Estimate) -> Iterator[str]:
     if found.seconds is not None:
         yield f"  time of the engine: {_time(found.seconds.low)} to {_time(found.seconds.high)}"
     if found.cost is not None:
-        yield f"  cost: {found.cost.low:,.2f} to {found.cost.high:,.2f}"
+        yield f"  cost: {found.cost:,.2f} at most"
     for line in found.assumptions:
         yield f"  ({line})"
 

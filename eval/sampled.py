@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from icl_select._fingerprint import seed_from
 from icl_select.prompt import Tokenizer
 from icl_select.registry import asks_feedback, parse
 from icl_select.score import ModelScorer
-from icl_select.types import Demonstration, Example
+from icl_select.score.http_model import HttpModel
+from icl_select.types import Decoding, Demonstration, Example, Prompt
 
 from .config import Campaign
 from .plan import Job, TaskPlan
@@ -27,7 +28,7 @@ SAMPLE = 64
 
 _CONTEXT = 64
 
-_FIELDS = ("prompt", "own", "scored", "most_written", "written", "extra", "extra_prompts", "longest")
+_FIELDS = ("prompt", "own", "scored", "most_written", "written", "extra", "extra_prompts", "longest", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class TaskTokens:
         Tokens of the longest sampled prompt with its answer.
     sampled : int
         Prompts that were built for this.
+    cost : float or None
+        At most, at the prices of a model behind a server; None without prices.
     """
 
     task: str
@@ -74,6 +77,7 @@ class TaskTokens:
     most_written_tokens: int = 0
     longest: int = 0
     sampled: int = 0
+    cost: float | None = None
 
     @property
     def all_prompts(self) -> int:
@@ -145,6 +149,7 @@ def count_task(
         most_written_tokens=round(totals["most_written"]),
         longest=longest,
         sampled=sample * len(groups),
+        cost=totals["cost"] if _priced(scorer) else None,
     )
 
 
@@ -212,17 +217,30 @@ def _counts(
     own = max(1, length(bare.text, bare.messages) - instruction)
     choices = task.choices_of(query)
     if choices is None:
-        decoding = task.decoding_of(campaign.protocol)
-        most = decoding.max_tokens if decoding is not None else scorer.max_tokens
+        decoding = task.decoding_of(campaign.protocol) or Decoding(scorer.max_tokens, scorer.stop)
         written = tokenizer.count(task.reference(query)) - tokenizer.count("")
-        return tokens, own, 0, most, min(written, most), 0, 0, tokens + most
+        most, price = decoding.max_tokens, _cost(scorer, [prompt], None, decoding)
+        return tokens, own, 0, most, min(written, most), 0, 0, tokens + most, price
     # What tokens a word is cut into depends on no more than the end of the text before it.
-    end = prompt.text[-_CONTEXT:]
-    words = [max(1, tokenizer.count(end + task.prefix + word) - tokenizer.count(end)) for word in choices]
-    wanted: frozenset[str] = getattr(scorer, "reads", frozenset())
-    free = prompting.content_free(shown, query) if "content_free" in wanted else ()
+    end, words = prompt.text[-_CONTEXT:], [task.prefix + word for word in choices]
+    scored = [max(1, tokenizer.count(end + word) - tokenizer.count(end)) for word in words]
+    free = list(prompting.content_free(shown, query)) if "content_free" in scorer.reads else []
+    if "premise" in scorer.reads and task.premise is not None:
+        free.append(replace(prompt, text=task.premise, messages=({"role": "user", "content": task.premise},)))
     extra = sum(length(one.text, one.messages) for one in free)
-    n_extra = len(free)
-    if "premise" in wanted and task.premise is not None:
-        extra, n_extra = extra + tokenizer.count(task.premise), n_extra + 1
-    return tokens, own, sum(words) * (1 + n_extra), 0, 0, extra, n_extra, tokens + max(words)
+    price = _cost(scorer, [prompt, *free], words, None)
+    return tokens, own, sum(scored) * (1 + len(free)), 0, 0, extra, len(free), tokens + max(scored), price
+
+
+def _priced(scorer: ModelScorer) -> bool:
+    return isinstance(scorer.model, HttpModel) and scorer.model.estimate([], choices=[]).cost is not None
+
+
+def _cost(
+    scorer: ModelScorer, prompts: Sequence[Prompt], words: Sequence[str] | None, decoding: Decoding | None
+) -> float:
+    """What a server charges at most, as its model reckons the requests; 0 for a model in this process."""
+    if not isinstance(scorer.model, HttpModel):
+        return 0.0
+    choices = None if words is None else [words] * len(prompts)
+    return scorer.model.estimate(prompts, choices=choices, decoding=decoding).cost or 0.0

@@ -26,6 +26,7 @@ from icl_select.methods import select
 from icl_select.prompt import load_tokenizer
 from icl_select.retrieve import Retriever
 from icl_select.score import ModelScorer, load_scorer
+from icl_select.score.http_model import HttpModel
 from icl_select.score.protocol import Usage
 from icl_select.score.tiny import make_tiny_model
 from icl_select.types import Demonstration
@@ -205,15 +206,20 @@ def test_a_measured_speed_replaces_the_assumed_one(campaign: Make, tmp_path: Pat
 
 
 def test_prices_give_a_cost(campaign: Make, tiny: Path) -> None:
-    model = Unasked(str(tiny))
-    model.price_in, model.price_out, model.url = 2.0, 8.0, "http://127.0.0.1:9"  # type: ignore[attr-defined]
+    """Through token ids every prompt is one request that reads it once: words that begin alike need no second one."""
+    options = {"tokenizer": str(tiny), "mode": "token_ids", "url": "http://127.0.0.1:9/v1"}
+    model = HttpModel("served", price_in=2.0, price_out=8.0, **options)
     found = guess(campaign(), ModelScorer(model))
-    read = found.tasks[0].prompt_tokens + found.tasks[0].scored_tokens
+    task = found.tasks[0]
+    assert found.cost == task.cost
     assert found.cost is not None
-    assert found.cost.low == found.cost.high == pytest.approx(2.0 * read / 1e6)
-    assert found.memory is None
-    assert found.seconds is None
+    assert found.cost >= 2.0 * task.prompt_tokens / 1e6
+    double = guess(campaign(), ModelScorer(HttpModel("served", price_in=4.0, price_out=16.0, **options)))
+    assert double.cost == pytest.approx(2 * found.cost)
+    assert (found.memory, found.seconds) == (None, None)
     assert any("the server" in line for line in found.assumptions)
+    assert "at most" in "\n".join(found.lines())
+    assert guess(campaign(), ModelScorer(HttpModel("served", **options))).cost is None
 
 
 def test_what_is_not_known_is_said(campaign: Make) -> None:
@@ -222,7 +228,7 @@ def test_what_is_not_known_is_said(campaign: Make) -> None:
     found = guess(small, unknown)
     assert (found.memory, found.seconds, found.cost) == (None, None, None)
     assert found.tokenizer == "utf8"
-    assert sum("not known" in line for line in found.assumptions) == 2
+    assert sum("not known" in line for line in found.assumptions) == 3
 
 
 def test_a_scorer_without_a_model_has_cells_only(campaign: Make) -> None:
