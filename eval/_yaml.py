@@ -17,6 +17,8 @@ __all__ = ["find_config", "read_yaml"]
 
 _LOGGER = logging.getLogger(__name__)
 
+_HOLDS = {"campaign file": " with tasks, methods and budgets"}
+
 
 class _Loader(yaml.SafeLoader):
     """YAML that refuses a key standing twice: the second would silently win."""
@@ -41,7 +43,9 @@ def find_config(name: str) -> Path:
     if path.exists() or path.name != name:
         return path
     stem = name.removesuffix(".yaml")
-    shipped = {Path(entry.name).stem: entry for entry in files("icl_select.configs").iterdir() if _is_yaml(entry.name)}
+    root = files("icl_select.configs")
+    entries = [*root.iterdir(), *(root / "published").iterdir()]
+    shipped = {Path(entry.name).stem: entry for entry in entries if _is_yaml(entry.name)}
     if stem in shipped:
         return Path(str(shipped[stem]))
     raise ConfigError(
@@ -54,13 +58,13 @@ def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ConfigError says what is wrong with the file."""
+def read_yaml(path: Path, *, kind: str = "campaign file") -> dict[str, Any]:
+    """The mapping in a YAML file; ConfigError says what is wrong with the file, called by its `kind`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the campaign file {path}: {reason}. Check the path.") from exc
+        raise ConfigError(f"cannot read the {kind} {path}: {reason}. Check the path.") from exc
     try:
         loader = _Loader(text)
         loader.name = str(path)
@@ -68,9 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as exc:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} holds no mapping. A campaign file is a YAML mapping with tasks, methods and budgets."
-        )
+        raise ConfigError(f"{path} holds no mapping. A {kind} is a YAML mapping{_HOLDS.get(kind, '')}.")
     try:
         json.dumps(content, default=str, skipkeys=True)
     except ValueError as exc:

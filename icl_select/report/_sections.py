@@ -9,6 +9,7 @@ from icl_select.report._appendix import configuration_section, design_section, n
 from icl_select.report._blocks import Block, Bullets, Cell, Details, Figure, Report, Section, Table, Text, left, right
 from icl_select.report._checks import checks_section
 from icl_select.report._density import density_section
+from icl_select.report._published import published_sections
 from icl_select.report._verdict import MARKS, headline, method_sentences, scorer_name, verdict_cell, verdict_sentences
 from icl_select.report._view import View, interval, number, p_value, percent, plural, signed
 
@@ -31,6 +32,7 @@ def campaign_report(view: View) -> Report:
         verdict_section(view),
         budget_section(view),
         curve_section(view),
+        *published_sections(view),
         density_section(view),
         design_section(view),
         checks_section(view),

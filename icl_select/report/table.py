@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl_select.errors import ParameterError
+from icl_select.report._published import published_lines
 from icl_select.report._verdict import method_sentences, scorer_name, verdict_sentences
 from icl_select.report._view import View, percent, plural, printable
 
@@ -54,6 +55,10 @@ def render_table(results: Mapping[str, Any], *, width: int = 100) -> str:
     lines += textwrap.wrap(" ".join(verdict_sentences(view)), width)
     for sentence in method_sentences(view):
         lines += textwrap.wrap(sentence, width, initial_indent="* ", subsequent_indent="  ")
+    said = published_lines(view)
+    lines += (
+        ["", *(part for line in said for part in textwrap.wrap(line, width, subsequent_indent="  "))] if said else []
+    )
     return "\n".join(printable(line).rstrip().replace("−", "-") for line in lines)
 
 

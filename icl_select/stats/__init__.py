@@ -13,6 +13,14 @@ from icl_select.stats.mcnemar import McNemar, mcnemar
 from icl_select.stats.multiplicity import holm
 from icl_select.stats.overlap import overlap_note, selection_overlap
 from icl_select.stats.power import PILOT, Design
+from icl_select.stats.published import (
+    Summary,
+    WelchMark,
+    critical_difference,
+    detectable_gain,
+    spread_of_three,
+    welch_family,
+)
 from icl_select.stats.sign_flip import DesignCheck, SignFlip, design_notes, sign_flip, sign_flip_floor
 from icl_select.stats.variance import (
     MeanVariance,
@@ -35,13 +43,17 @@ __all__ = [
     "MeanVariance",
     "NonInferiority",
     "SignFlip",
+    "Summary",
     "VarianceComponents",
     "Verdict",
     "Welch",
+    "WelchMark",
     "budget_curve",
     "compare",
     "compare_family",
+    "critical_difference",
     "design_notes",
+    "detectable_gain",
     "hierarchical_bootstrap",
     "holm",
     "mcnemar",
@@ -50,6 +62,8 @@ __all__ = [
     "selection_overlap",
     "sign_flip",
     "sign_flip_floor",
+    "spread_of_three",
     "variance_components",
     "welch",
+    "welch_family",
 ]
