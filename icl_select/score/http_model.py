@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from icl_select._fingerprint import fingerprint, seed_from
+from icl_select._fingerprint import fingerprint
 from icl_select._validation import check_int, is_number
 from icl_select.errors import ModelError, ParameterError, PromptError, suggest
-from icl_select.score.encoding import cut_left, encode_item
-from icl_select.score.http.choosing import CHAT, find_constraint, message_tokens, to_choose
-from icl_select.score.http.client import Client, Refused, server_address
+from icl_select.score.http.client import Client, server_address
 from icl_select.score.http.limits import Clock, Limits
-from icl_select.score.http.plans import (
-    COMPLETIONS,
-    Plan,
-    Request,
-    Row,
-    by_echo_ids,
-    by_echo_text,
-    by_reads,
-    most_tokens,
-    to_generate,
-)
-from icl_select.score.http.pool import as_completed
-from icl_select.score.http.probe import Way, find_way, takes_ids
+from icl_select.score.http.planner import Planner
+from icl_select.score.http.plans import Plan, Row
+from icl_select.score.http.probe import Way
+from icl_select.score.http.session import HttpUsage, Session
 from icl_select.score.http.spend import Estimate, Need, Spend
 from icl_select.score.language_model import ModelScorer
-from icl_select.score.pretrained import Texts, read_facts
-from icl_select.score.protocol import Generation, Loglik, Usage
+from icl_select.score.pretrained import read_facts
+from icl_select.score.protocol import Generation, Loglik
 from icl_select.score.source import find_model
 from icl_select.types import Decoding, FloatArray, IntArray, Prompt
 
@@ -43,21 +30,6 @@ __all__ = ["MODES", "HttpModel", "HttpUsage", "openai"]
 MODES = ("auto", "token_ids", "echo", "chat")
 
 _logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-
-@dataclass
-class HttpUsage(Usage):
-    """What a server has been asked so far.
-
-    Besides the counts of :class:`~icl_select.score.protocol.Usage`: ``retries`` are attempts beyond the first,
-    ``spent`` the cost so far at the model's prices, ``outside`` the answers that were none of the choices.
-    """
-
-    retries: int = 0
-    spent: float = 0.0
-    outside: int = 0
 
 
 class HttpModel:
@@ -152,30 +124,27 @@ class HttpModel:
         served: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not model:
-            raise ParameterError("model is empty. Pass the name that the server serves a model under.")
-        if not (is_number(timeout) and 0 < timeout < float("inf")):
-            raise ParameterError(f"timeout={timeout!r} is no time to wait. Pass seconds above 0.")
-        for name, limit in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
-            if limit is not None:
-                check_int(limit, name=name, low=1)
         self._mode = _check_mode(mode, tokenizer, chat)
-        self._model = model
-        self._concurrency = check_int(concurrency, name="concurrency", low=1)
-        self._clock = clock or Clock()
+        clock = clock or Clock()
         self._spend = Spend(price_in, price_out, max_spend)
-        self._client = Client(
+        client = Client(
             server_address(url),
-            float(timeout),
+            _check_timeout(timeout),
             check_int(max_retries, name="max_retries", low=0),
-            self._concurrency,
-            Limits(requests_per_minute, tokens_per_minute, self._clock),
+            check_int(concurrency, name="concurrency", low=1),
+            Limits(
+                None
+                if requests_per_minute is None
+                else check_int(requests_per_minute, name="requests_per_minute", low=1),
+                None if tokens_per_minute is None else check_int(tokens_per_minute, name="tokens_per_minute", low=1),
+                clock,
+            ),
             self._spend,
-            self._clock,
+            clock,
         )
-        self._source = None if tokenizer is None else find_model(tokenizer, tokenizer_revision)
-        if self._source is None and tokenizer_revision is not None:
+        if tokenizer is None and tokenizer_revision is not None:
             raise ParameterError(f"tokenizer_revision={tokenizer_revision!r} was given without a tokenizer. Give both.")
+        self._source = None if tokenizer is None else find_model(tokenizer, tokenizer_revision)
         if max_length is not None:
             check_int(max_length, name="max_length", low=2)
         elif self._source is not None:
@@ -183,29 +152,21 @@ class HttpModel:
         self.max_length = max_length
         self.chat = chat or self._mode == "chat"
         self.scores_choices = self._mode != "chat"
-        self.usage = HttpUsage()
-        # A server may serve a folder under its path; paths differ between machines.
-        self.name = (PurePath(model).name if model.startswith(("/", ".", "~")) else model) + (
-            f"@{served}" if served else ""
-        )
+        self.name = _name(model, served)
         self.versions: Mapping[str, str] = {
             "model": self.name,
             "engine": "http",
-            "server": f"served as {served}" if served else self._client.host,
+            "server": "as named" if served else client.host,
             "mode": self._mode,
             "tokenizer": f"{self._source.name}@{self._source.revision}" if self._source else "the server's",
             "max_length": str(max_length) if max_length else "the server's",
             "chat": "yes" if self.chat else "no",
         }
-        self._lock = threading.Lock()
-        self._info: dict[str, Any] = {}
-        self._connected = False
-        self._known_texts: Texts | None = None
-        self._way: Way | None = None
-        self._ids: bool | None = None
-        self._constraint: str | None = None
-        # Fields that this server was found to refuse, with the endpoint in front.
-        self._refused: frozenset[str] = frozenset()
+        self._planner = Planner(
+            self._source, server_chat=not self.scores_choices, chat=self.chat, max_length=max_length
+        )
+        self._session = Session(client, model, concurrency, max_length)
+        self.usage = self._session.usage
 
     @property
     def fingerprint(self) -> str:
@@ -227,7 +188,7 @@ class HttpModel:
         ``mode`` (that "auto" became), ``prompts`` ("ids" or "text"), ``constraint`` (of :meth:`choose`),
         ``system_fingerprint`` (list of those seen).
         """
-        return dict(self._info)
+        return dict(self._session.info)
 
     def loglik(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> Loglik:
         r"""Return how likely each choice follows its prompt.
@@ -284,9 +245,9 @@ class HttpModel:
         pairs = _pairs(prompts, choices)
         if not pairs:
             return
-        way = self._find_way()
-        plans = (self._scoring(prompt, words, way) for prompt, words in pairs)
-        for pos, row in self._run(plans):
+        way = self._session.find_way(self._mode, self._planner.texts)
+        plans = (self._planner.score(prompt, words, way) for prompt, words in pairs)
+        for pos, row in self._session.run(plans):
             yield pos, *row
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
@@ -317,8 +278,8 @@ class HttpModel:
         check_int(decoding.max_tokens, name="max_tokens", low=1)
         if not prompts:
             return
-        ids = self._find_ids()
-        yield from self._run(self._writing(prompt, decoding, ids) for prompt in prompts)
+        ids = self._session.find_ids(self._planner.texts)
+        yield from self._session.run(self._planner.write(prompt, decoding, ids) for prompt in prompts)
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generation]:
         """Have the model name one of the choices of each prompt, through the chat endpoint.
@@ -352,9 +313,9 @@ class HttpModel:
         pairs = _pairs(prompts, choices)
         if not pairs:
             return
-        constraint = self._find_constraint()
-        plans = (to_choose(_messages(prompt), words, constraint) for prompt, words in pairs)
-        for pos, made in self._run(plans):
+        constraint = self._session.find_constraint()
+        plans = (self._planner.choose(prompt, words, constraint) for prompt, words in pairs)
+        for pos, made in self._session.run(plans):
             if made.text not in choices[pos]:
                 self.usage.outside += 1
                 _logger.warning("%s answered %r, which is none of the choices", self.name, made.text[:80])
@@ -383,167 +344,34 @@ class HttpModel:
         """
         if (choices is None) == (decoding is None):
             raise ParameterError("give either choices or decoding, for what is to be estimated. Not both, not neither.")
+        planner, session = self._planner, self._session
         plans: Iterable[Plan[Any]]
+        exact = planner.texts is not None
         if decoding is not None:
-            plans = (self._writing(prompt, decoding, self._texts is not None) for prompt in prompts)
+            plans = (planner.write(prompt, decoding, exact) for prompt in prompts)
         elif self.scores_choices:
-            way = self._way or Way(
-                "echo" if self._mode == "echo" or not self._texts else "token_ids", bool(self._texts)
-            )
-            plans = (self._scoring(prompt, words, way) for prompt, words in _pairs(prompts, choices or ()))
+            way = session.way or Way("token_ids" if exact and self._mode != "echo" else "echo", exact)
+            plans = (planner.score(prompt, words, way) for prompt, words in _pairs(prompts, choices or ()))
         else:
-            name = self._constraint or "json_schema"
-            plans = (to_choose(_messages(prompt), words, name) for prompt, words in _pairs(prompts, choices or ()))
+            constraint = session.constraint or "json_schema"
+            plans = (planner.choose(prompt, words, constraint) for prompt, words in _pairs(prompts, choices or ()))
         needs = [request.need for plan in plans for request in plan.requests]
         need = Need(sum(one.prompt for one in needs), sum(one.generated for one in needs))
-        return Estimate(len(needs), need.prompt, need.generated, self._spend.cost(need), self._exact)
+        return Estimate(len(needs), need.prompt, need.generated, self._spend.cost(need), exact)
 
-    @property
-    def _exact(self) -> bool:
-        return self._source is not None and self._mode != "chat"
 
-    @property
-    def _texts(self) -> Texts | None:
-        if self._known_texts is None and self._exact and self._source is not None:
-            self._known_texts = Texts(self._source, chat=self.chat)
-        return self._known_texts
+def _name(model: str, served: str | None) -> str:
+    if not model:
+        raise ParameterError("model is empty. Pass the name that the server serves a model under.")
+    # A server may serve a folder under its path; paths differ between machines.
+    short = PurePath(model).name if model.startswith(("/", ".", "~")) else model
+    return f"{short}@{served}" if served else short
 
-    def _scoring(self, prompt: Prompt, words: Sequence[str], way: Way) -> Plan[Row]:
-        """The requests that score the choices of one prompt."""
-        texts = self._texts
-        if texts is None or not way.ids:
-            if self.chat:
-                raise ModelError(
-                    "the server takes no token ids, and a chat that is rendered here cannot be sent as text: special "
-                    "tokens would be put in front twice. Use mode='chat', or chat=False."
-                )
-            return by_echo_text(prompt.text, words, way.max_tokens, way.extra)
-        text = texts.text(prompt)
-        needed = ["", text, *(text + word for word in words)]
-        known = dict(zip(needed, texts.encode(needed), strict=True))
-        # A server that reads out also writes, at least one token that is then thrown away.
-        length = self.max_length and self.max_length - (way.mode == "echo")
-        item = encode_item(known.__getitem__, text, words, max_length=length)
-        return by_reads(item) if way.mode == "token_ids" else by_echo_ids(item, way.max_tokens, way.extra)
 
-    def _writing(self, prompt: Prompt, decoding: Decoding, as_ids: bool) -> Plan[Generation]:
-        """The request that continues one prompt."""
-        if self._mode == "chat":
-            messages = _messages(prompt)
-            seed = seed_from(decoding.seed, [[m["role"], m["content"]] for m in messages]) % 2**63
-            return to_generate(CHAT, {"messages": messages}, decoding, seed, message_tokens(messages), False)
-        texts = self._texts
-        text = prompt.text if texts is None else texts.text(prompt)
-        seed = seed_from(decoding.seed, text) % 2**63
-        if texts is None:
-            return to_generate(COMPLETIONS, {"prompt": text}, decoding, seed, most_tokens(text), False)
-        ids = texts.encode([text])[0]
-        room = None if self.max_length is None else self.max_length - decoding.max_tokens
-        cut = room is not None and len(ids) > room
-        if not as_ids:
-            if cut or self.chat:
-                raise ModelError(
-                    f"the prompt of {prompt.query_id!r} " + ("must be cut" if cut else "is a chat rendered here") + ", "
-                    "which takes a server that reads token ids; this one does not. "
-                    + ("Shorten the prompt." if cut else "Use mode='chat'.")
-                )
-            return to_generate(COMPLETIONS, {"prompt": text}, decoding, seed, len(ids), False)
-        read = cut_left(lambda some: texts.encode([some])[0], ids, room) if room is not None and cut else ids
-        if not read:
-            raise PromptError(f"the prompt of {prompt.query_id!r} has no token to continue. Write a longer prompt.")
-        return to_generate(COMPLETIONS, {"prompt": read}, decoding, seed, len(read), cut)
-
-    def _run(self, plans: Iterable[Plan[Result]]) -> Iterator[tuple[int, Result]]:
-        """Send the requests of many items at once; yields positions and answers as they come."""
-        started = self._clock.now()
-
-        def work(plan: Plan[Result], stop: threading.Event) -> Result:
-            return plan.read([self._ask(request, stop) for request in plan.requests])
-
-        try:
-            yield from as_completed(plans, work, self._concurrency)
-        finally:
-            self.usage.seconds += self._clock.now() - started
-
-    def _ask(self, request: Request, stop: threading.Event | None = None) -> Any:
-        """Send one request, without the fields that this server was found to refuse."""
-        stop = stop or threading.Event()
-        left_out = self._refused
-        while True:
-            body = {"model": self._model, **request.body}
-            for key in (key for key in ("logprobs", "max_tokens") if f"{request.path} {key}" in left_out):
-                value = body.pop(key)
-                if key == "max_tokens":
-                    body["max_completion_tokens"] = value
-            try:
-                answer = self._client.post(request.path, body, request.need, stop)
-            except Refused as exc:
-                change = _change(request, exc, left_out)
-                if change is None:
-                    raise
-                left_out |= {change}
-                continue
-            break
-        with self._lock:
-            self._refused |= left_out
-            self.usage.requests += 1
-            self.usage.retries += answer.attempts - 1
-            self.usage.prompt_tokens += answer.used.prompt
-            self.usage.cached_tokens += answer.cached_tokens
-            self.usage.generated_tokens += answer.used.generated
-            self.usage.spent = self._spend.spent
-            seen = self._info.setdefault("system_fingerprint", [])
-            mark = answer.body.get("system_fingerprint")
-            if mark and mark not in seen:
-                seen.append(mark)
-        return answer
-
-    def _connect(self) -> None:
-        """Ask the server what it is, once."""
-        if self._connected:
-            return
-        stop = threading.Event()
-        listed = self._client.look(f"{self._client.url}/models", stop, needed=True) or {}
-        models = {str(one.get("id")): one for one in listed.get("data") or [] if isinstance(one, dict)}
-        if models and self._model not in models:
-            _logger.warning(
-                "%s does not list the model %r.%s", self._client.host, self._model, suggest(self._model, models)
-            )
-        mine = models.get(self._model, {})
-        length = mine.get("max_model_len")
-        if isinstance(length, int) and self.max_length is not None and length < self.max_length:
-            raise ModelError(
-                f"max_length={self.max_length} exceeds the {length} tokens that the server at {self._client.host} "
-                f"reads. Pass max_length={length}, or start the server with a longer context."
-            )
-        version = self._client.look(f"{self._client.root}/version", stop) or {}
-        found = {"served": mine.get("root"), "version": version.get("version"), "max_length": length}
-        self._info |= {key: value for key, value in found.items() if value is not None}
-        self._connected = True
-
-    def _find_way(self) -> Way:
-        self._connect()
-        if self._way is None:
-            self._way = find_way(self._ask, self._mode, self._texts, self._client.host)
-            self._ids = self._way.ids if self._texts is not None else None
-            self._info |= {"mode": self._way.mode, "prompts": "ids" if self._way.ids else "text"}
-        return self._way
-
-    def _find_ids(self) -> bool:
-        """Whether prompts to continue are sent as token ids."""
-        self._connect()
-        if self._ids is None:
-            texts = self._texts
-            self._ids = texts is not None and takes_ids(self._ask, texts)
-            self._info["prompts"] = "messages" if self._mode == "chat" else "ids" if self._ids else "text"
-        return self._ids
-
-    def _find_constraint(self) -> str:
-        self._connect()
-        if self._constraint is None:
-            self._constraint = find_constraint(self._ask, self._client.host)
-            self._info |= {"mode": "chat", "constraint": self._constraint}
-        return self._constraint
+def _check_timeout(timeout: float) -> float:
+    if not (is_number(timeout) and 0 < timeout < float("inf")):
+        raise ParameterError(f"timeout={timeout!r} is no time to wait. Pass seconds above 0.")
+    return float(timeout)
 
 
 def _check_mode(mode: str, tokenizer: str | None, chat: bool) -> str:
@@ -558,17 +386,6 @@ def _check_mode(mode: str, tokenizer: str | None, chat: bool) -> str:
     return mode
 
 
-def _change(request: Request, exc: Refused, left_out: frozenset[str]) -> str | None:
-    """Which field to leave out or rename after a refusal that may be about it."""
-    if exc.status not in (400, 422):
-        return None
-    renamed = f"{request.path} max_tokens"
-    if "max_completion_tokens" in exc.message and request.path == CHAT and renamed not in left_out:
-        return renamed
-    fields = (f"{request.path} {key}" for key in request.optional)
-    return next((field for field in fields if field not in left_out), None)
-
-
 def _pairs(prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[tuple[Prompt, Sequence[str]]]:
     if len(prompts) != len(choices):
         raise ParameterError(f"{len(prompts)} prompts, but choices for {len(choices)}. Pass choices for each prompt.")
@@ -576,12 +393,6 @@ def _pairs(prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[
         if not words:
             raise PromptError(f"no choices for {prompt.query_id!r}. Give at least one, or generate.")
     return list(zip(prompts, choices, strict=True))
-
-
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
-    if not prompt.messages:
-        raise PromptError(f"the prompt of {prompt.query_id!r} has no messages to send as a chat. Build it with some.")
-    return [{"role": str(m["role"]), "content": str(m["content"])} for m in prompt.messages]
 
 
 def openai(
