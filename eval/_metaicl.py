@@ -76,7 +76,7 @@ def assemble(
 
 def _length(tokenizer: Tokenizer, text: str) -> int:
     """Tokens without those that the tokenizer adds by itself."""
-    return len(tokenizer.pieces(text))
+    return tokenizer.count(text) - tokenizer.count("")
 
 
 def _lost(tokenizer: Tokenizer, before: str, after: str) -> int:

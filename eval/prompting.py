@@ -214,23 +214,31 @@ class Prompting:
         return self.tokenizer.count(self._template.text([], example))
 
     def _shortened(self, example: Example, limit: int) -> tuple[Example, dict[str, object] | None]:
-        """The query with as much of the field `task.shorten` as fits; what was cut, if anything was."""
+        """The query with as much of the field `task.shorten` as fits; what was cut, if anything was.
+
+        Tokens nearly add up, so the search starts where they would, goes away from there in steps that double until
+        the border between what fits and what does not is passed, and halves what is left.
+        """
         name = self.task.shorten
-        if name is None or self._alone(example) <= limit:
+        alone = self._alone(example)
+        if name is None or alone <= limit:
             return example, None
         value = str(example.fields.get(name, example.text))
 
         def with_tokens(kept: int) -> Example:
             return replace(example, fields={**example.fields, name: self.tokenizer.cut(value, kept)})
 
-        whole = len(self.tokenizer.pieces(value))
-        low, high = -1, whole
-        while high - low > 1:  # with `low` tokens it fits, with `high` it does not
-            middle = (low + high) // 2
-            if self._alone(with_tokens(middle)) <= limit:
-                low = middle
+        whole = self.tokenizer.count(value) - self.tokenizer.count("")
+        low, high, step = -1, whole, 1
+        probe = whole - (alone - limit)
+        while high - low > 1:  # low tokens fit (or none do), high tokens do not
+            if not low < probe < high:
+                probe = (low + high) // 2
+            if self._alone(with_tokens(probe)) <= limit:
+                low, probe = probe, probe + step
             else:
-                high = middle
+                high, probe = probe, probe - step
+            step *= 2
         if low < 0:  # even without the field: packing says so
             return example, None
         return with_tokens(low), {"field": name, "tokens": low, "of": whole}
@@ -348,7 +356,7 @@ def prompting_of(
     model = scorer.model if isinstance(scorer, ModelScorer) else None
     if model is not None and campaign.prompt.chat and not model.chat:
         raise ConfigError(
-            f"prompt.chat: {scorer.name} is sent texts. Set it up with chat=True, or leave out prompt.chat."
+            f"prompt.chat: {scorer.name} is sent texts. Write chat=True into the scorer, or leave out prompt.chat."
         )
     return Prompting(
         task,
