@@ -114,7 +114,7 @@ _SPACED = sorted({name.replace("_", " ") for name in _ALL_NAMES if re.search("[ 
 # What reads back as it is without quotes: words without marks that SQL gives a meaning, and no word that ends a value.
 _PLAIN = re.compile(r"[^\W_][\w:.|&/+]*(?:[ -][\w:.|&/+]+)*")
 _KEYWORD = re.compile(
-    r"\b(?:AND|OR|IS|LIKE|IN|NOT)|^(?:and|or)\b|\b(?:and|or)$|(?i:\b(?:group by|order by|limit)\b)|(?i:^in\b)"
+    r"\b(?:AND|OR|IS|LIKE|IN|NOT)|^(?:and|or)\b|\b(?:and|or|AN?|O)$|(?i:\b(?:group by|order by|limit)\b)|(?i:^in\b)"
 )
 
 
@@ -181,6 +181,8 @@ _IS_TEST = re.compile(_TEST)
 _JOINT = re.compile(r"(?:\s(?i:and|or)|(?<=[\s)'\"])(?i:and|or)|AND|OR)\s+\(*\s*(?=" + _TEST + ")")
 # What ends a statement, outside quotes.
 _END = re.compile(r"[;#]|--|```|\n(?!\s*(?i:and|or)\b)|(?i:\s(?:group|order)\s+by\b|\slimit\s+\d)|\Z")
+# What stands behind a value where an answer was cut off: AND, a part of it, or a test that was only begun.
+_DANGLING = re.compile(r"\s(?:AND|OR)\b.*$|\s(?:and|or|AN?|O)$", re.DOTALL)
 _CLOSED = re.compile(r"[\s)]*(?:[;,#]|--|```|(?i:and|or|group|order|limit)\b|\Z)")
 _QUOTES = {"'": "'", '"': '"', "`": "`", "\u2018": "\u2019", "\u201c": "\u201d"}
 _EQUAL = frozenset(["=", "==", "is", "like", "in"])
@@ -315,7 +317,7 @@ def _value(text: str, start: int) -> tuple[str, int, str]:
     ends = [found.start() for found in (_JOINT.search(text, start), _END.search(text, start)) if found]
     after = min(ends, default=len(text))
     value, rest = text[start:after].rstrip(), ""
-    if dangling := re.search(r"\s(?:AND|OR)\b.*$|\s(?:and|or)$", value, re.DOTALL):
+    if dangling := _DANGLING.search(value):
         value, rest = value[: dangling.start()].rstrip(), dangling[0].strip()
     if "(" not in value:
         value = value.rstrip(") ")
