@@ -41,22 +41,30 @@ def encode_item(encode: Encode, prompt: str, choices: Sequence[str], *, max_leng
     choices : sequence of str, not empty
         What stands after the prompt, leading blanks included.
     max_length : int or None
-        Tokens that the model reads; of a longer item the context is cut on the left, its first token kept if it
-        is a special token that the tokenizer puts in front.
+        Tokens that the model reads; of a longer item the context is cut on the left, special tokens that the tokenizer
+        puts in front kept.
 
     Raises
     ------
     PromptError
-        If a choice has no token of its own, the context is empty, or a choice is as long as `max_length`.
+        If there is no choice, a choice has no token of its own, the context is empty, or a choice is as long as
+        `max_length`.
     """
+    if not choices:
+        raise PromptError(f"no choices to score after the prompt {prompt[:40]!r}. Give at least one.")
     alone = encode(prompt)
     joint = [encode(prompt + choice) for choice in choices]
-    border = min(_common(alone, ids) for ids in joint)
-    # A choice that is the beginning of another, or empty, must still have a token to score.
-    border = min(border, *(len(ids) - 1 for ids in joint))
-    for choice in choices:
+    for choice, ids in zip(choices, joint, strict=True):
         if not choice:
             raise PromptError("an empty choice cannot be scored. Give every choice at least one character.")
+        if ids == alone:
+            raise PromptError(
+                f"the choice {choice!r} has no token: the tokenizer encodes the prompt {prompt[-40:]!r} with it and "
+                "without it alike. Write it with characters that the tokenizer keeps."
+            )
+    border = min(_common(alone, ids) for ids in joint)
+    # Joint ids that are the beginning of the prompt's must still have a token to score.
+    border = min(border, *(len(ids) - 1 for ids in joint))
     if border < 1:
         raise PromptError(
             f"the prompt {prompt[:40]!r} leaves the model nothing to read before the choice. Write a longer prompt, or "
@@ -78,9 +86,11 @@ def cut_left(encode: Encode, ids: Sequence[int], length: int) -> list[int]:
     """The last `length` ids, special tokens in front kept."""
     if length < 1:
         raise ModelError("the model has no room for a prompt. Lower max_tokens, or use a model with a longer context.")
-    special = encode("")[:1] if list(ids[:1]) == encode("")[:1] else []
-    keep = length - len(special)
-    return special + list(ids[len(ids) - keep :]) if keep > 0 else special
+    if len(ids) <= length:
+        return list(ids)
+    # Most tokenizers put one special token in front or none, some two; what they append is no part of the beginning.
+    special = list(ids[: min(_common(encode(""), ids), length)])
+    return special + list(ids[len(ids) - length + len(special) :])
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
