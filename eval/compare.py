@@ -58,7 +58,7 @@ def results_key(campaign: Campaign, plans: Sequence[TaskPlan]) -> str:
     """Hash of everything that results.json depends on."""
     cells = [[name.path, key] for plan in plans for name, key in plan.cells()]
     made_by = [SCHEMA, PROTOCOL, ANALYSIS, __version__]
-    return fingerprint(made_by, campaign.published(), cells, [p.texts_key for p in plans])
+    return fingerprint(made_by, campaign.shown(), cells, [p.texts_key for p in plans])
 
 
 def build_results(
@@ -100,7 +100,7 @@ def build_results(
         "name": campaign.name,
         "key": results_key(campaign, plans),
         "versions": {"icl-select": __version__, "protocol": PROTOCOL, "python": platform.python_version(), **versions},
-        "config": campaign.published(),
+        "config": campaign.shown(),
         "design": dict(design),
         "results": {plan.name: _harness_entry(campaign, plan, cells) for plan in plans},
         "tasks": {plan.name: _task_entry(plan, known.get(plan.name)) for plan in plans},
@@ -178,9 +178,21 @@ def _cell_entry(plan: TaskPlan, scores: Scores, ci: dict[str, Any], leaked: set[
         "n_items": len(scores.item_ids[0]),
         "n_empty": sum(prediction == "" for cell in flat for prediction in cell.column("prediction")),
         "mean_shots": float(np.mean([cell.table.column("n_shots").to_numpy().mean() for cell in flat])),
+        **_reading(flat),
         "n_leaked": int(sum((~keep).sum() for keep in kept)),
         "mean_without_leaks": float(np.mean(clean)) if clean else None,
         **_aggregates(plan, flat),
+    }
+
+
+def _reading(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the model read and wrote: mean prompt length, prompts that were cut, answers that hit the token limit."""
+    if not cells or cells[0].table.column("prompt_tokens").null_count:
+        return {}
+    return {
+        "mean_prompt_tokens": float(np.mean([cell.table.column("prompt_tokens").to_numpy().mean() for cell in cells])),
+        "n_truncated": sum(bool(cut) for cell in cells for cut in cell.column("truncated")),
+        "n_unfinished": sum(ended is False for cell in cells for ended in cell.column("finished")),
     }
 
 

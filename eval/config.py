@@ -43,9 +43,10 @@ class Retrieval(_Model):
     """How the demonstrations of a query are found among the labelled examples."""
 
     k: int = Field(default=8, ge=1, description="Demonstrations per query; fewer where the budget is smaller.")
-    order: Literal["nearest_last", "nearest_first", "shuffled"] = Field(
+    order: Literal["nearest_last", "nearest_first", "shuffled", "shared_first"] = Field(
         default="nearest_last",
-        description="Order in the prompt; the published order puts the nearest next to the query.",
+        description="Order in the prompt; the published order puts the nearest next to the query. shared_first puts "
+        "demonstrations that many queries share first, so that an engine reads their beginning once.",
     )
     mmr: float | None = Field(
         default=None, ge=0, le=1, description="Trade-off of maximal marginal relevance; null: plain kNN."
@@ -59,9 +60,12 @@ class Retrieval(_Model):
 class PromptSettings(_Model):
     """How prompts are packed; only scorers that read prompts use it."""
 
-    tokenizer: str = Field(default="utf8", description="What counts tokens: utf8 (bytes), words, or a hub id or path.")
+    tokenizer: str | None = Field(
+        default=None,
+        description="What counts tokens: utf8 (bytes), words, or a hub id or path; null: the tokenizer of the model.",
+    )
     max_tokens: int | None = Field(default=None, ge=1, description="Token budget; null: the task's published limit.")
-    rule: Literal["exact", "published"] = Field(default="exact", description="Packing rule.")
+    chat: bool = Field(default=False, description="Send chat messages instead of one text.")
 
 
 class Campaign(_Model):
@@ -84,7 +88,15 @@ class Campaign(_Model):
     test_size: int = Field(256, ge=1, description="Test items per draw at most.")
     retrieval: Retrieval = Field(default=Retrieval(), description="How demonstrations are found.")
     prompt: PromptSettings = Field(default=PromptSettings(), description="How prompts are packed.")
-    scorer: str = Field("knn", description="Scorer with parameters: knn, knn(k=1).")
+    scorer: str = Field(
+        "knn", description="Scorer with parameters: knn, knn(k=1), vllm(model='EleutherAI/gpt-j-6b', dtype='float16')."
+    )
+    protocol: Literal["sound", "published"] = Field(
+        "sound", description="Prompts and reading of answers: as they should be, or with the errors of published code."
+    )
+    published: str | None = Field(
+        None, description="Published figures that the report shows beside these: the name of a shipped file, or a path."
+    )
     alpha: float = Field(0.05, gt=0, lt=1, description="Level of the tests; 1 - alpha is that of the intervals.")
     power: float = Field(0.8, gt=0, lt=1, description="Power that detectable differences are stated for.")
     family: Literal["campaign", "task"] = Field(
@@ -152,13 +164,28 @@ class Campaign(_Model):
         """Names of the tasks, in the order of the file."""
         return [task if isinstance(task, str) else task.name for task in self.tasks]
 
-    def published(self) -> dict[str, Any]:
+    def shown(self) -> dict[str, Any]:
         """The configuration as results carry it: everything but the paths of this machine."""
         shown = self.model_dump(mode="json", exclude={"data_dir", "output"})
+        for key in ("scorer", "encoder"):
+            shown[key] = _without_folders(shown[key])
         for task in shown["tasks"]:
             if isinstance(task, dict):
                 task.update(pool=Path(task["pool"]).name, test=Path(task["test"]).name)
         return shown
+
+
+def _without_folders(text: str) -> str:
+    """A name with parameters in which a folder stands by its own name."""
+    try:
+        spec = registry.parse(text)
+    except IclSelectError:  # a hub id or a path as it is
+        return Path(text).name if Path(text).is_absolute() else text
+    kept = {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in spec.params.items()
+    }
+    return str(registry.Spec(spec.name, kept))
 
 
 def _canonical_method(text: str) -> str:

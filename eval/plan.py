@@ -11,6 +11,7 @@ from icl_select._fingerprint import fingerprint, seed_from
 
 from .config import Campaign
 from .draws import Draw, make_draws
+from .prompting import tokenizer_of
 from .store import CellName
 from .tasks import TaskData
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROTOCOL", "Job", "TaskPlan", "not_applicable", "plan_task"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever the same configuration and data would give other cells."""
 
 FACTS = 2
@@ -95,7 +96,8 @@ def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scor
         "retrieval": campaign.retrieval.model_dump(mode="json"),
         "scorer": scorer.name,
         "versions": dict(scorer.versions),
-        "prompt": campaign.prompt.model_dump(mode="json") if scorer.needs_prompt else None,
+        "protocol": campaign.protocol,
+        "prompt": _prompt_key(campaign, scorer) if scorer.needs_prompt else None,
     }
     jobs = tuple(job for draw in draws for job in _jobs(campaign, task.name, draw, space, scoring))
     texts_key = fingerprint(
@@ -104,13 +106,19 @@ def plan_task(campaign: Campaign, data: TaskData, encoder: Encoder, scorer: Scor
     return TaskPlan(data, draws, jobs, texts_key)
 
 
+def _prompt_key(campaign: Campaign, scorer: Scorer) -> dict[str, Any]:
+    """What prompts depend on beside task and retrieval."""
+    return {**campaign.prompt.model_dump(mode="json"), "tokenizer": tokenizer_of(campaign, scorer).fingerprint}
+
+
 def _jobs(campaign: Campaign, task: str, draw: Draw, space: Sequence[Any], scoring: Mapping[str, Any]) -> Iterator[Job]:
     """The jobs of one draw, every method in turn."""
     for method in campaign.methods:
         for repeat in range(campaign.random_repeats if method == campaign.baseline else 1):
             # 53 bits: the seed survives JSON readers that hold numbers as doubles.
             seed = seed_from(campaign.seed, task, method, draw.number, repeat) >> 75
-            picked = [[*space, draw.text_key, method, seed, budget] for budget in campaign.budgets]
+            asks = [draw.pool_key, scoring] if registry.asks_feedback(method) else []
+            picked = [[*space, draw.text_key, method, seed, budget, *asks] for budget in campaign.budgets]
             yield Job(
                 task=task,
                 method=method,

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from icl_select._cache import default_cache_folder
 from icl_select._files import lock_folder
 from icl_select.embedding import Embeddings, Encoder, embed, load_encoder
-from icl_select.score import load_scorer
+from icl_select.errors import ConfigError
+from icl_select.registry import asks_feedback
+from icl_select.score import ModelScorer, Scorer, load_scorer
+from icl_select.types import FloatArray
 
 from .compare import build_results, results_key
 from .config import Campaign
@@ -67,7 +71,29 @@ def plan_campaign(campaign: Campaign) -> tuple[list[TaskPlan], Encoder]:
         check_source(entry, campaign.data_dir)
     encoder = load_encoder(campaign.encoder)
     scorer = load_scorer(campaign.scorer)
+    _check_feedback(campaign, scorer)
     return [plan_task(campaign, load_task(e, campaign.data_dir), encoder, scorer) for e in campaign.tasks], encoder
+
+
+def _check_feedback(campaign: Campaign, scorer: Scorer) -> None:
+    """Methods that ask the model need one that says how sure it is."""
+    asking = [method for method in campaign.methods if asks_feedback(method)]
+    if asking and not isinstance(scorer, ModelScorer):
+        raise ConfigError(
+            f"{', '.join(asking)} asks the model how sure it is of every pool text, and the scorer {scorer.name} is no "
+            "language model. Use a scorer such as vllm(...) or transformers(...), or leave the method out."
+        )
+
+
+def make_scorer(campaign: Campaign, cache: Cache) -> Scorer:
+    """The scorer of a campaign; a language model keeps its answers on disk, in the run folder without a cache."""
+    scorer = load_scorer(campaign.scorer)
+    if not isinstance(scorer, ModelScorer):
+        return scorer
+    if cache is False:
+        return scorer.cached(campaign.folder / ".answers")
+    folder = default_cache_folder() if cache is None or cache is True else Path(cache)
+    return scorer.cached(folder / "answers")
 
 
 def missing_cells(store: RunFolder, plans: Sequence[TaskPlan]) -> Missing:
@@ -130,12 +156,15 @@ def run(
         n_cells = sum(1 for plan in plans for _ in plan.cells())
         n_missing = sum(len(budgets) for jobs in missing.values() for _, budgets in jobs)
         say(_announce(n_cells, n_missing))
-        job = _Run(campaign, store, encoder, cache, progress, say, clock)
+        job = _Run(campaign, store, encoder, make_scorer(campaign, cache), cache, progress, say, clock)
         known = job.compute(plans, missing, n_missing, workers)
         results = job.results(plans, known, design, fresh=n_missing == 0)
         report = RunReport(store.path, results, n_cells, n_missing, clock.done())
         if n_missing or not (store.path / "run.json").exists():
-            store.write_json(store.path / "run.json", _run_record(report, clock.started, workers))
+            record = _run_record(report, clock.started, workers)
+            if isinstance(job.scorer, ModelScorer):
+                record["usage"] = job.scorer.model.usage.to_dict()
+            store.write_json(store.path / "run.json", record)
     return report
 
 
@@ -154,6 +183,7 @@ class _Run:
     campaign: Campaign
     store: RunFolder
     encoder: Encoder
+    scorer: Scorer
     cache: Cache
     progress: bool
     say: Say
@@ -166,7 +196,7 @@ class _Run:
         known = {}
         with (
             tqdm(total=n_missing, desc="cells", unit="cell", disable=not self.progress or not n_missing) as bar,
-            Crew(min(workers, max(1, n_missing)), bar.update) as crew,
+            Crew(min(workers, max(1, n_missing)), bar.update, self.scorer) as crew,
         ):
             for plan in plans:
                 if plan.skipped is not None:
@@ -204,7 +234,7 @@ class _Run:
                     self._write_reports(stored)
                 return stored
         with self.clock("analysis"):
-            versions = {"encoder": self.encoder.name, "numpy": np.__version__}
+            versions = {"encoder": self.encoder.name, "numpy": np.__version__, **self.scorer.versions}
             results = build_results(self.campaign, self.store, plans, known, design, versions)
             self.store.write_json(path, results)
         with self.clock("report"):
@@ -249,8 +279,9 @@ class _Run:
                 continue
             x = x_pool.subset(np.searchsorted(rows, draw.pool), centre=self.campaign.centre)
             queries = x_test.vectors[np.searchsorted(items, draw.test)]
-            if x.shift is not None:
-                queries = (queries - x.shift).astype(np.float32)
+            shift = self._query_shift(plan, x, queries)
+            if shift is not None:
+                queries = (queries - shift).astype(np.float32)
             yield Unit(
                 folder=self.store.path,
                 campaign=self.campaign,
@@ -263,6 +294,12 @@ class _Run:
                 metric_options=plan.data.metric_options,
                 jobs=jobs,
             )
+
+    def _query_shift(self, plan: TaskPlan, x: Embeddings, queries: FloatArray) -> FloatArray | None:
+        """What queries are moved by: the mean of the pool rows, or what published code subtracts instead."""
+        if x.shift is None or self.campaign.protocol == "sound":
+            return x.shift
+        return queries.mean(axis=0) if plan.data.task.published_query_centre else None
 
 
 class _Clock:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ _SCHEMA = pa.schema(
         ("n_shots", pa.int32()),
         ("prompt_tokens", pa.int32()),
         ("n_dropped", pa.int32()),
+        ("response", pa.string()),
+        ("choice_scores", pa.list_(pa.float64())),
+        ("answer_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("finished", pa.bool_()),
     ]
 )
 
@@ -70,7 +75,12 @@ class CellName:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What happened to one test item in one cell."""
+    """What happened to one test item in one cell.
+
+    ``response`` is what a language model wrote, before it was read; ``choice_scores`` are the scores of the choices
+    in their order; ``truncated`` tells that the prompt was cut to fit, ``finished`` that the model ended its answer
+    by itself. All are None without a language model, or where they do not apply.
+    """
 
     item_id: str
     prediction: str
@@ -80,6 +90,11 @@ class ItemResult:
     demo_scores: tuple[float, ...]
     prompt_tokens: int | None = None
     n_dropped: int | None = None
+    response: str | None = None
+    choice_scores: tuple[float, ...] | None = None
+    answer_tokens: int | None = None
+    truncated: bool | None = None
+    finished: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +165,12 @@ class RunFolder:
             return None
         return Cell(name, table)
 
-    def write_cell(self, name: CellName, key: str, picks: Sequence[str], items: Sequence[ItemResult]) -> None:
-        """Write a cell with the ids that were labelled for it; the same content gives the same bytes."""
+    def write_cell(
+        self, name: CellName, key: str, picks: Sequence[str], items: Sequence[ItemResult], versions: Mapping[str, str]
+    ) -> None:
+        """Write a cell with the ids that were labelled for it and the versions of what answered; the same content
+        gives the same bytes.
+        """
         columns = [
             [item.item_id for item in items],
             [item.prediction for item in items],
@@ -162,10 +181,20 @@ class RunFolder:
             [len(item.demo_ids) for item in items],
             [item.prompt_tokens for item in items],
             [item.n_dropped for item in items],
+            [item.response for item in items],
+            [None if item.choice_scores is None else list(item.choice_scores) for item in items],
+            [item.answer_tokens for item in items],
+            [item.truncated for item in items],
+            [item.finished for item in items],
         ]
         arrays = [pa.array(values, type=column.type) for values, column in zip(columns, _SCHEMA, strict=True)]
         schema = _SCHEMA.with_metadata(
-            {"icl_select.key": key, "icl_select.cell": name.path, "icl_select.picks": json.dumps(list(picks))}
+            {
+                "icl_select.key": key,
+                "icl_select.cell": name.path,
+                "icl_select.picks": json.dumps(list(picks)),
+                "icl_select.versions": json.dumps(dict(versions), sort_keys=True),
+            }
         )
         buffer = io.BytesIO()
         pq.write_table(

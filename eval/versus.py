@@ -83,7 +83,7 @@ def compare_runs(baseline: Path, candidate: Path) -> list[dict[str, Any]]:
 def _finished(folder: Path) -> Campaign:
     """The campaign of a folder whose results are those of its configuration."""
     campaign = stored_campaign(folder)
-    if load_results(folder)["config"] != campaign.published():
+    if load_results(folder)["config"] != campaign.shown():
         raise ConfigError(
             f"{folder} was asked for another configuration since its results were written. Finish the run first: "
             f"icl-select eval resume {folder}"

@@ -163,7 +163,7 @@ def test_fail_on_worse_is_a_gate(config: Path, capsys: pytest.CaptureFixture[str
         wrong = [
             ItemResult(i, "", r, 0.0, (), ()) for i, r in zip(cell.item_ids, cell.column("reference"), strict=True)
         ]
-        store.write_cell(name, "any", cell.picks, wrong)
+        store.write_cell(name, "any", cell.picks, wrong, {})
     capsys.readouterr()
     assert call("compare", "good", "bad") == 0
     assert call("compare", "good", "bad", "--fail-on-worse") == 100

@@ -147,7 +147,7 @@ def test_tasks_of_the_file_can_be_named_on_the_command_line(tmp_path: Path) -> N
 
 def test_results_carry_no_path_of_this_machine(tmp_path: Path) -> None:
     text = MINIMAL.replace("[mrpc]", "[{name: x, pool: p.jsonl, test: t.jsonl}]") + "data_dir: data\n"
-    assert str(tmp_path) not in json.dumps(load(tmp_path, text).published())
+    assert str(tmp_path) not in json.dumps(load(tmp_path, text).shown())
 
 
 def test_a_backslash_n_in_single_quotes_is_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from eval_helpers import HELLASWAG, contents, folder_with, rows, write_rows
 from icl_select import registry
 from icl_select._files import lock_folder
 from icl_select.errors import BudgetError, DataError, IclSelectError, LockedError, StoreError, UnknownNameError
-from icl_select.eval import pool, runner, work
+from icl_select.eval import pool, runner
 from icl_select.eval.config import Campaign
 from icl_select.eval.plan import plan_task
 from icl_select.eval.store import CellName, RunFolder
@@ -61,7 +61,7 @@ def test_scores_are_what_the_definition_says(campaign: Make) -> None:
     store = RunFolder(report.folder)
     from icl_select.embedding import load_encoder
 
-    plan = plan_task(campaign(retrieval={"k": 1}), data, load_encoder("hash(dim=64)"), work.load_scorer("knn"))
+    plan = plan_task(campaign(retrieval={"k": 1}), data, load_encoder("hash(dim=64)"), runner.load_scorer("knn"))
     encoder = load_encoder("hash(dim=64)")
     x = encoder.encode(data.pool.texts).vectors.astype(float)
     q = encoder.encode(data.test.texts).vectors.astype(float)
@@ -331,8 +331,7 @@ class PromptReader:
 
 
 def test_a_scorer_that_reads_prompts_slots_in(campaign: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (work, runner):
-        monkeypatch.setattr(module, "load_scorer", lambda name: PromptReader())
+    monkeypatch.setattr(runner, "load_scorer", lambda name: PromptReader())
     report = run(campaign(scorer="reader", prompt={"max_tokens": 120}))
     cell = RunFolder(report.folder).read_cell(CellName("desk", "random", 0, 0, 6))
     tokens, shots = cell.column("prompt_tokens"), cell.column("n_shots")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -14,16 +15,31 @@ from icl_select.eval.store import CellName, ItemResult, RunFolder
 from icl_select.types import Selection
 
 NAME = CellName("desk", "max_herding(bandwidth=0.8)", 3, 0, 18)
+VERSIONS = {"scorer": "knn(k=3)"}
 ITEMS = [
     ItemResult("a", "login", "login", 1.0, ("p1", "p2"), (0.9, 0.25)),
-    ItemResult("b", "", "billing", 0.0, (), (), prompt_tokens=12, n_dropped=1),
-    ItemResult("ü\u2028", "x\n", "y", 0.5, ("p2",), (-0.5,)),
+    ItemResult(
+        "b",
+        "",
+        "billing",
+        0.0,
+        (),
+        (),
+        prompt_tokens=12,
+        n_dropped=1,
+        choice_scores=(-0.5, -1.25),
+        answer_tokens=3,
+        truncated=True,
+    ),
+    ItemResult(
+        "ü\u2028", "x\n", "y", 0.5, ("p2",), (-0.5,), response="x\n y", answer_tokens=9, truncated=False, finished=False
+    ),
 ]
 
 
 def test_a_cell_comes_back_as_it_was_written(tmp_path: Path) -> None:
     store = RunFolder(tmp_path)
-    store.write_cell(NAME, "key", ["p1", "p9"], ITEMS)
+    store.write_cell(NAME, "key", ["p1", "p9"], ITEMS, VERSIONS)
     cell = store.read_cell(NAME, "key")
     assert cell.item_ids == ["a", "b", "ü\u2028"]
     assert cell.scores.tolist() == [1.0, 0.0, 0.5]
@@ -32,6 +48,12 @@ def test_a_cell_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert cell.column("demo_scores") == [[0.9, 0.25], [], [-0.5]]
     assert cell.column("n_shots") == [2, 0, 1]
     assert cell.column("prompt_tokens") == [None, 12, None]
+    assert cell.column("response") == [None, None, "x\n y"]
+    assert cell.column("choice_scores") == [None, [-0.5, -1.25], None]
+    assert cell.column("answer_tokens") == [None, 3, 9]
+    assert cell.column("truncated") == [None, True, False]
+    assert cell.column("finished") == [None, None, False]
+    assert json.loads(cell.table.schema.metadata[b"icl_select.versions"]) == VERSIONS
 
 
 def test_the_file_name_tells_the_cell(tmp_path: Path) -> None:
@@ -46,7 +68,7 @@ def test_the_file_name_tells_the_cell(tmp_path: Path) -> None:
 
 def test_the_same_items_give_the_same_bytes(tmp_path: Path) -> None:
     for part in ("x", "y"):
-        RunFolder(tmp_path / part).write_cell(NAME, "key", ["p1"], ITEMS)
+        RunFolder(tmp_path / part).write_cell(NAME, "key", ["p1"], ITEMS, VERSIONS)
     assert (
         RunFolder(tmp_path / "x").cell_path(NAME).read_bytes() == RunFolder(tmp_path / "y").cell_path(NAME).read_bytes()
     )
@@ -55,7 +77,7 @@ def test_the_same_items_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_cell_of_another_key_is_out_of_date(tmp_path: Path) -> None:
     store = RunFolder(tmp_path)
     assert not store.has_cell(NAME, "key")
-    store.write_cell(NAME, "key", [], ITEMS)
+    store.write_cell(NAME, "key", [], ITEMS, VERSIONS)
     assert store.has_cell(NAME, "key")
     assert not store.has_cell(NAME, "other")
     with pytest.raises(StoreError, match="missing or out of date"):
@@ -70,7 +92,7 @@ def test_a_damaged_cell_never_passes_for_a_whole_one(
 ) -> None:
     """Flipped or missing bytes: the cell counts as absent, or it holds exactly what was written."""
     store = RunFolder(tmp_path)
-    store.write_cell(NAME, "key", ["p1", "p9"], ITEMS * 30)
+    store.write_cell(NAME, "key", ["p1", "p9"], ITEMS * 30, VERSIONS)
     path = store.cell_path(NAME)
     content = bytearray(path.read_bytes())
     whole = store.read_cell(NAME, "key").table
@@ -124,11 +146,11 @@ def test_a_selection_of_other_rows_is_not_used(tmp_path: Path, caplog: pytest.Lo
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="permission denied"):
-        RunFolder(tmp_path).write_cell(NAME, "key", [], ITEMS)
+        RunFolder(tmp_path).write_cell(NAME, "key", [], ITEMS, VERSIONS)
     tmp_path.chmod(0o700)
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("in the way", encoding="utf-8")
     with pytest.raises(StoreError, match="Choose another folder"):
-        RunFolder(tmp_path).write_cell(NAME, "key", [], ITEMS)
+        RunFolder(tmp_path).write_cell(NAME, "key", [], ITEMS, VERSIONS)
