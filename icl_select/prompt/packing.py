@@ -14,6 +14,9 @@ from icl_select.types import Demonstration, Dropped, Example, Prompt
 
 __all__ = ["RULES", "pack"]
 
+# Tokens that may be saved where byte pairs join across the borders of a demonstration: far more than ever were.
+_SAVED = 32
+
 
 def pack(
     template: PromptTemplate,
@@ -85,8 +88,8 @@ def pack(
 
     Notes
     -----
-    Under "exact" the whole prompt is counted once where everything fits, else once for each demonstration tried.
-    Deterministic.
+    Under "exact" the whole prompt is counted once where everything fits, else once for each demonstration tried;
+    in a text, one that alone counts over 32 tokens more than are left is passed over without that. Deterministic.
 
     Examples
     --------
@@ -163,6 +166,22 @@ class _Packer:
             else:
                 self.candidates.append(rank)
 
+    def is_hopeless(self, total: int, *ranks: int) -> bool:
+        """Whether these would not fit even if every border with their neighbours saved `_SAVED` tokens.
+
+        Spares counting a whole prompt for each of many demonstrations that cannot fit. A chat may show other text
+        than the demonstration's own template, so nothing is known of it before it is counted.
+        """
+        if self.limit is None or self.chat:
+            return False
+        return total + sum(self.alone(rank) - _SAVED for rank in ranks) > self.limit
+
+    def fit_together(self, total: int) -> bool:
+        """Whether all candidates fit at once."""
+        if self.limit is None or self.is_hopeless(total, *self.candidates):
+            return False
+        return self.tokens(self.candidates) <= self.limit
+
     def check_query(self, tokens: int) -> None:
         if self.limit is not None and tokens > self.limit:
             raise PromptError(
@@ -198,14 +217,20 @@ class _Packer:
 
 
 def _exact(packer: _Packer) -> None:
-    packer.check_query(packer.tokens([]))
-    if packer.limit is None or packer.tokens(packer.candidates) <= packer.limit:
+    total = packer.tokens([])
+    packer.check_query(total)
+    if packer.limit is None or packer.fit_together(total):
         packer.kept = packer.candidates
         return
     for rank in packer.candidates:
+        if packer.is_hopeless(total, rank):
+            left = packer.limit - total
+            packer.reasons[rank] = f"did not fit: {packer.alone(rank)} tokens alone, {left} left"
+            continue
         tokens = packer.tokens([*packer.kept, rank])
         if tokens <= packer.limit:
             packer.kept.append(rank)
+            total = tokens
         else:
             packer.reasons[rank] = f"did not fit: {tokens} tokens with it, {packer.limit} allowed"
 
