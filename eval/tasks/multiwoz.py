@@ -2,7 +2,7 @@
 
 An annotator labels the *change of state* that a turn brings (what the system and the user said since the last
 turn), which a demonstration shows as SQL. A prediction is a change too: a language model's SQL is read
-(`_dialogue_sql`) and its values repaired (`_ontology`); the knn baseline copies the change of the nearest turn. The
+(`_dialogue_reading`) and its values repaired (`_ontology`); the knn baseline copies the change of the nearest turn. The
 change is merged into the state *predicted* for the turn before, and the merged state is compared with the gold one:
 so an error stays until a later turn mends it. The first turn of a dialogue starts from the empty state.
 """
@@ -20,7 +20,8 @@ from icl_select._fingerprint import fingerprint
 from icl_select.errors import DataError
 from icl_select.types import Decoding, Example
 
-from ._dialogue_sql import DELETE, TABLES, Reading, column, read_sql, state_sql
+from ._dialogue_reading import Reading, read_sql
+from ._dialogue_sql import DELETE, TABLES, column, state_sql
 from ._ontology import Ontology, build_ontology
 from ._task import HubSource, Row, Task
 

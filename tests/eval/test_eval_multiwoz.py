@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from icl_select.errors import DataError
 from icl_select.eval.tasks import TaskData, load_task, multiwoz
-from icl_select.eval.tasks._dialogue_sql import COLUMNS, DELETE, TABLES, read_sql, state_sql
+from icl_select.eval.tasks._dialogue_reading import Reading, read_sql
+from icl_select.eval.tasks._dialogue_sql import COLUMNS, DELETE, TABLES, state_sql
 from icl_select.eval.tasks._ontology import Ontology, build_ontology, clock, spelling
 from icl_select.metrics import joint_goal_accuracy
 from icl_select.types import Example
@@ -176,7 +177,7 @@ H = "hotel-"
     ],
 )
 def test_what_models_write_is_read(text: str, change: dict[str, str]) -> None:
-    assert read_sql(text) == multiwoz.Reading(change, ())
+    assert read_sql(text) == Reading(change, ())
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_what_models_write_is_read(text: str, change: dict[str, str]) -> None:
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, change: dict[str, str], unread: tuple[str, ...]) -> None:
-    assert read_sql(text) == multiwoz.Reading(change, unread)
+    assert read_sql(text) == Reading(change, unread)
 
 
 FRAGMENTS = st.sampled_from(
@@ -528,7 +529,7 @@ def test_spellings_of_the_training_annotation_are_read_as_the_test_annotation_ha
 
 def test_parse_names_what_it_drops() -> None:
     reading = multiwoz.read_change(" hotel WHERE area = moon AND stars = 4 AND x = y", Ontology({}))
-    assert reading == multiwoz.Reading({"hotel-stars": "4"}, ("x = y", "hotel-area = moon"))
+    assert reading == Reading({"hotel-stars": "4"}, ("x = y", "hotel-area = moon"))
     assert multiwoz.parse("nonsense", Example("x", ""), "published") == "{}"
 
 
