@@ -60,6 +60,7 @@ class Planner:
         if texts is None or not way.ids:
             if self._chat:
                 raise _no_ids(prompt, "is a chat rendered here", "Use mode='chat', or chat=False.")
+            _check_text(prompt)
             return by_echo_text(prompt.text, words, way.max_tokens, way.extra)
         text = texts.text(prompt)
         needed = ["", text, *(text + word for word in words)]
@@ -77,6 +78,7 @@ class Planner:
             return to_generate(CHAT, {"messages": messages}, decoding, seed, message_tokens(messages), False)
         texts = self.texts
         if texts is None:
+            _check_text(prompt)
             seed, most = _seed(decoding, prompt.text), most_tokens(prompt.text)
             return to_generate(COMPLETIONS, {"prompt": prompt.text}, decoding, seed, most, False)
         text = texts.text(prompt)
@@ -108,6 +110,14 @@ def _messages(prompt: Prompt) -> list[dict[str, str]]:
     if not prompt.messages:
         raise PromptError(f"the prompt of {prompt.query_id!r} has no messages to send as a chat. Build it with some.")
     return [{"role": str(message["role"]), "content": str(message["content"])} for message in prompt.messages]
+
+
+def _check_text(prompt: Prompt) -> None:
+    if not prompt.text:
+        raise PromptError(
+            f"the prompt of {prompt.query_id!r} is empty, and only a tokenizer knows whether the model can begin from "
+            "nothing. Write a longer prompt, or pass tokenizer=."
+        )
 
 
 def _no_ids(prompt: Prompt, what: str, way: str) -> ModelError:
