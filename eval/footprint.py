@@ -10,7 +10,7 @@ from icl_select._optional import require
 from icl_select.errors import ModelError
 from icl_select.score.source import find_model
 
-__all__ = ["DTYPE_BYTES", "Footprint", "measure_model", "skeleton"]
+__all__ = ["DTYPE_BYTES", "Footprint", "kv_numbers", "measure_model", "skeleton"]
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -111,7 +111,7 @@ def measure_model(
         parameters=parameters,
         dtype=chosen,
         weight_bytes=parameters * DTYPE_BYTES[chosen],
-        kv_bytes_per_token=_kv_numbers(text, str(source)) * DTYPE_BYTES[chosen],
+        kv_bytes_per_token=kv_numbers(text, str(source)) * DTYPE_BYTES[chosen],
         max_length=int(length),
         sequences=sequences,
     )
@@ -137,7 +137,7 @@ def _dtype_name(config: Any) -> str:
     return str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
 
 
-def _kv_numbers(text: Any, name: str) -> int:
+def kv_numbers(text: Any, name: str) -> int:
     """Numbers kept of one token: keys and values of every key-value head of every layer."""
     layers, heads = getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None)
     if not isinstance(layers, int) or not isinstance(heads, int):
