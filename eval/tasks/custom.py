@@ -73,4 +73,5 @@ class CustomTask(BaseModel):
 
     def _asked(self, query: str) -> tuple[str, ...]:
         """The fields that the query shows."""
-        return tuple(sorted({name.partition(".")[0] for name in compile_template(query, "query").variables}))
+        shown = {name.partition(".")[0] for name in compile_template(query, "query").variables}
+        return tuple(sorted(shown - {"number"}))

@@ -15,7 +15,7 @@ from icl_select.types import Demonstration, Dropped, Example, Prompt
 __all__ = ["RULES", "pack"]
 
 # Tokens that may be saved where byte pairs join across the borders of a demonstration: far more than ever were.
-_SAVED = 32
+_SAVED = 16
 
 
 def pack(
@@ -89,7 +89,7 @@ def pack(
     Notes
     -----
     Under "exact" the whole prompt is counted once where everything fits, else once for each demonstration tried;
-    in a text, one that alone counts over 32 tokens more than are left is passed over without that. Deterministic.
+    in a text, one that alone counts over 16 tokens more than are left is passed over without that. Deterministic.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from icl_select.eval.tasks import (
     multiwoz,
     task_names,
 )
-from icl_select.types import Demonstration, Example
+from icl_select.types import Decoding, Demonstration, Example
 
 BENCHMARKS = ["dbpedia", "geoquery", "hellaswag", "mnli", "mrpc", "multiwoz", "rte", "sst5", "xsum"]
 
@@ -331,6 +332,41 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
     assert data.pool[0].text == "Hi\npay"
     assert prompt(data.task, data.pool[0]) == "Hi!\nbilling\n\nHi!"
     assert CustomTask(name="desk", pool=pool, test=test).task(("a",)).query == "{{ text }}"
+    assert (data.task.blank, data.task.decoding, data.task.prefix) == (("subject",), None, "\n")
+
+
+def test_a_task_of_ones_own_says_how_its_answers_are_asked_for(tmp_path: Path) -> None:
+    entry = CustomTask(
+        name="desk", pool=tmp_path / "p.jsonl", test=tmp_path / "t.jsonl", generation=True, answer_tokens=20,
+        template="{{ number }}. {{ subject }} ({{ meta.kind }}): {{ body }}", shorten="body", premise="reply:",
+    )  # fmt: skip
+    task = entry.task(None)
+    assert task.decoding == Decoding(max_tokens=20, stop=("\n\n",))
+    assert task.blank == ("body", "meta", "subject")
+    assert (task.shorten, task.premise) == ("body", "reply:")
+    plain = CustomTask(name="desk", pool=tmp_path / "p.jsonl", test=tmp_path / "t.jsonl").task(("a", "b"))
+    assert (plain.decoding, plain.blank, plain.shorten, plain.premise) == (None, ("text",), None, None)
+
+
+def test_whatever_a_prompt_depends_on_is_part_of_the_protocol() -> None:
+    task = get_task("xsum")
+    changes: dict[str, Any] = {
+        "prefix": " ", "decoding": Decoding(9), "published_decoding": None, "premise": "so:", "blank": ("document",),
+        "shorten": None, "metaicl": True, "group": "id", "published_query_centre": False, "version": 99,
+    }  # fmt: skip
+    for name, value in changes.items():
+        assert replace(task, **{name: value}).protocol() != task.protocol(), name
+    assert json.loads(json.dumps(task.protocol())) == task.protocol() | {
+        "decoding": {"max_tokens": 64, "stop": ["\n"], "temperature": 0.0, "seed": 0},
+        "published_decoding": {"max_tokens": 64, "stop": [], "temperature": 0.0, "seed": 0},
+    }
+
+
+def test_support(tmp_path: Path) -> None:
+    task = get_task("support")
+    example = Example("1", "t", {"subject": "Late", "body": "Where is it?"}, "delivery")
+    assert prompt(task, example) == ("Late\nWhere is it?\nintent: delivery\n\nLate\nWhere is it?\nintent:")
+    assert (task.prefix, task.premise) == (" ", "intent:")
 
 
 def test_a_task_of_ones_own_refuses_labels_outside_its_words(tmp_path: Path) -> None:

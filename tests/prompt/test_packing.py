@@ -192,3 +192,33 @@ def test_errors() -> None:
         pack(TEMPLATE, [], query, max_tokens=0)
     with pytest.raises(TemplateError, match="'text'"):
         pack(TEMPLATE, [Demonstration("d", "x", 0.1, {})], query)
+
+
+def test_what_cannot_fit_is_not_counted_with_the_whole() -> None:
+    """Characters: query 1; the first takes 10 + 3, 14 is the total; 16 are left of 30. 33 is 17 more than that."""
+
+    class Counting(CharTokenizer):
+        counted: list[str] = []  # noqa: RUF012
+
+        def count(self, text: str) -> int:
+            self.counted.append(text)
+            return super().count(text)
+
+    tokenizer = Counting()
+    prompt = pack(
+        TEMPLATE, shown("a" * 6, "b" * 29, "c" * 28, "d" * 9), Example("q", "x"), max_tokens=30, tokenizer=tokenizer
+    )
+    assert prompt.ranks == (3, 0)
+    assert [one.reason for one in prompt.dropped] == [
+        "did not fit: 33 tokens alone, 16 left", "did not fit: 49 tokens with it, 30 allowed",
+    ]  # fmt: skip
+    whole = [set(text) - set("\nyes") for text in tokenizer.counted if "x" in text]
+    assert whole == [set("x"), set("abcdx"), set("ax"), set("acx"), set("adx"), set("adx")]  # never with b after all
+
+
+def test_a_chat_is_always_counted_whole() -> None:
+    """Its messages may show less than the demonstration's own template does."""
+    template = PromptTemplate("{{ text }}\n{{ label }}", "{{ text }}", user="?")
+    prompt = pack(template, shown("a" * 90), Example("q", "x"), max_tokens=60, tokenizer=CharTokenizer(), chat=True)
+    assert prompt.ranks == (0,)
+    assert [m["content"] for m in prompt.messages] == ["?", "yes", "?"]
