@@ -91,7 +91,7 @@ def compare_with_published(
     -----
     Ours count one run for each draw: repeats of the baseline on one draw share its pool and test items. A cell
     is matched by task, budget, metric, model (last part of its name), embedding, and the method by its name and those
-    parameters that the file gives; in what else ours differs stands in ``differs``.
+    parameters that the file gives; every variant of ours that matches gets a record.
     """
     records: list[dict[str, Any]] = []
     pairs, tested = [], []
@@ -185,7 +185,6 @@ def _beside(
         "ours": None if ours is None else {"mean": ours["mean"], "sd": ours.get("sd"), "runs": ours["n_draws"]},
         "theirs": spread_entry("", figures, cell, theirs),
         "delta": None if ours is None else round(ours["mean"] - cell.mean * figures.scale, 9),
-        "differs": [] if ours is None else _differs(str(ours["method"]), figures.methods[method] or ""),
         "reason": reason,
     }
     if isinstance(own, Summary) and isinstance(theirs, Summary) and reason is None:
@@ -203,9 +202,3 @@ def _our_summary(cell: Mapping[str, Any]) -> Summary | str:
     if runs < 2 or sd is None:
         return "ours: a single run has no spread"
     return Summary(mean, sd, runs, sd, sd)
-
-
-def _differs(ours: str, theirs: str) -> list[str]:
-    """Parameters of our method that the figures do not give: they may be why the numbers differ."""
-    given = registry.parse(theirs).params
-    return [f"{name}={value!r}" for name, value in sorted(registry.parse(ours).params.items()) if name not in given]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icl_select.report._blocks import Block, Bullets, Cell, Details, Section, Table, Text, right
+from icl_select.report._blocks import Block, Bullets, Cell, Details, Section, Table, Text, left, right
 from icl_select.report._verdict import verdict_cell
 from icl_select.report._view import View, interval, number, p_value, percent, plural, signed
 
@@ -61,7 +61,7 @@ def _beside(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
                 "Ours beside theirs, in percent: mean ± standard deviation (runs).",
                 header,
                 tuple(_beside_row(c) for c in with_ours),
-                ("left", "right", "left", *right(3)),
+                ("left", "right", "left", "right", "right", "right", "left"),
                 headers=3,
             )
         )
@@ -90,9 +90,8 @@ def _beside_row(c: Mapping[str, Any]) -> tuple[str | Cell, ...]:
             "", mark=_SIGNS[verdict], word=str(verdict), notes=(f"p {p_value(c.get('p_adjusted'))}",), state="open"
         )
         difference = f"{signed(c.get('delta'))} {interval(c.get('ci'))}"
-    method = str(c["method"])
-    differs = f" (theirs without {', '.join(c['differs'])})" if c.get("differs") else ""
-    return str(c["task"]), str(c["budget"]), method + differs, _score(c["ours"]), _score(c["theirs"]), difference, cell
+    head = str(c["task"]), str(c["budget"]), str(c["method"])
+    return *head, _score(c["ours"]), _score(c["theirs"]), difference, cell
 
 
 def _score(figure: Mapping[str, Any]) -> str:
@@ -118,7 +117,7 @@ def _marks(found: Mapping[str, Any]) -> list[Block]:
     blocks += _mark_counts(found, runs)
     header = ("task", "labels", "method", "model", "theirs", "random", "difference", *(f"{n} runs" for n in runs))
     rows = tuple(_mark_row(c, runs) for c in cells)
-    align = ("left", "right", "left", "left", *right(2 + len(runs)))
+    align = ("left", "right", "left", "left", "right", "right", "right", *left(len(runs)))
     table = Table("Published cells against random, in percent.", header, rows, align, headers=3)
     blocks.append(Details(f"All {len(cells):,} published cells", (table,)))
     return blocks
