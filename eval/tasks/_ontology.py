@@ -41,6 +41,7 @@ _SHARED = {
     "train-day": ("hotel-book day", "restaurant-book day"),
 }
 
+_LONGEST = 100  # characters; the longest label has 46. A model that runs on has named no place.
 _NO_VALUE = frozenset(["", "none", "null", "not mentioned"])
 _ANYTHING = frozenset(
     ["dontcare", "dont care", "do nt care", "do not care", "does not matter", "doesnt matter", "any", "no preference"]
@@ -87,7 +88,7 @@ class Ontology:
         "4 people" a number; a spelling that differs only in blanks, marks, a leading "the" or a known variant
         becomes the known value; a similar spelling (ratio of at least 0.9, the best alone, digits equal) does
         too (0.8 in columns whose values are listed). What remains stays as it is in an open column, and is
-        dropped where the table's CHECK forbids it.
+        dropped where the table's CHECK forbids it or it is longer than 100 characters.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class Ontology:
         known = self.known(slot)
         if value.strip("[]").strip() == "delete":
             return DELETE
-        if value in _NO_VALUE:
+        if value in _NO_VALUE or len(value) > _LONGEST:
             return None
         if value in known:
             return value

@@ -214,6 +214,7 @@ TASK = Task(
     parse=parse,
     previous=previous_turn,
     carry=carry_state,
+    shorten="context",  # predicted states may grow; what is merged is never cut
     group="dialogue",
     fit=with_ontology,
     version=2,

@@ -283,6 +283,7 @@ POOL = [
         ("hotel-parking", "maybe", None),
         ("hotel-name", "none", None),
         ("train-day", "NULL", None),
+        ("hotel-name", "a hotel " * 13, None),
     ],
 )
 def test_repair(slot: str, written: str, meant: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +295,16 @@ def test_what_a_campaign_shows_is_what_was_predicted(data: TaskData) -> None:
     assert all("taxi-departure: nowhere" in context for context in contexts[1:])
     assert all("restaurant-food_type: italian" not in context for context in contexts)
     assert json.loads(results[-1].prediction)["taxi-departure"] == "nowhere"
+
+
+def test_a_predicted_state_that_outgrows_the_prompt_is_cut_there_and_nowhere_else(data: TaskData) -> None:
+    dialogue = [turn for turn in data.test if turn.fields["dialogue"] == "PMUL4053.json"][:2]
+    names = {f"hotel-invented {i}": "x " * 40 for i in range(90)}  # 3,600 words and more
+    task = replace(data.task, parse=lambda text, example, protocol: multiwoz.state_json(names if text else {}))
+    model = Oracle(dialogue, {dialogue[0].id: "all", dialogue[1].id: ""})
+    results = through_a_campaign(replace(data, task=task), model, 2)
+    shown = model.calls[1][0]
+    assert shown.tokens <= task.max_tokens
+    assert shown.text.endswith(f"\nQ: [user] {dialogue[1].fields['user']}\nSQL: SELECT * FROM")
+    assert shown.info["shortened"]["field"] == "context"
+    assert json.loads(results[1].prediction) == names
