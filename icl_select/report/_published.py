@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from icl_select.report._blocks import Block, Bullets, Cell, Details, Section, Table, Text, left, right
@@ -11,6 +11,7 @@ from icl_select.report._view import View, interval, number, p_value, percent, pl
 
 __all__ = ["published_lines", "published_sections"]
 
+_NAMED = 4
 _SIGNS = {"higher": "+", "lower": "−", "no evidence": "·"}
 _PLAIN = {"higher": "+", "lower": "-", "no evidence": "=", "better": "+", "worse": "-"}
 
@@ -65,14 +66,28 @@ def _beside(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
                 headers=3,
             )
         )
-    without: dict[str, int] = {}
-    for c in comparisons:
-        if not c.get("ours"):
-            without[str(c.get("reason"))] = without.get(str(c.get("reason")), 0) + 1
+        blocks += _untested(c for c in with_ours if c.get("verdict") is None)
+    without = [c for c in comparisons if not c.get("ours")]
     if without:
-        reasons = tuple(f"{plural(n, 'cell')}: {reason}" for reason, n in without.items())
-        blocks += [Text("Published cells without a figure of ours:"), Bullets(reasons)]
+        blocks += [Text("Published cells without a figure of ours:"), Bullets(_by_reason(without))]
     return blocks
+
+
+def _untested(cells: Iterable[Mapping[str, Any]]) -> list[Block]:
+    """Why some cells of the table above have no verdict."""
+    listed = list(cells)
+    return [Text("Not tested:"), Bullets(_by_reason(listed))] if listed else []
+
+
+def _by_reason(cells: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """One sentence for each reason: which cells, or how many."""
+    groups: dict[str, list[str]] = {}
+    for c in cells:
+        groups.setdefault(str(c.get("reason")), []).append(f"{c['task']} {c['budget']} {c['method']}")
+    return tuple(
+        f"{'; '.join(places) if len(places) <= _NAMED else plural(len(places), 'cell')}: {reason}."
+        for reason, places in groups.items()
+    )
 
 
 def _tested(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -83,7 +98,7 @@ def _tested(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def _beside_row(c: Mapping[str, Any]) -> tuple[str | Cell, ...]:
     verdict = c.get("verdict")
     if verdict is None:
-        cell = Cell("", word="not tested", notes=(str(c.get("reason")),), state="open")
+        cell = Cell("", word="not tested", state="open")
         difference = signed(c.get("delta"))
     else:
         cell = Cell(
@@ -119,7 +134,8 @@ def _marks(found: Mapping[str, Any]) -> list[Block]:
     rows = tuple(_mark_row(c, runs) for c in cells)
     align = ("left", "right", "left", "left", "right", "right", "right", *left(len(runs)))
     table = Table("Published cells against random, in percent.", header, rows, align, headers=3)
-    blocks.append(Details(f"All {len(cells):,} published cells", (table,)))
+    untested = _untested(c for c in cells if c.get("reason"))
+    blocks.append(Details(f"All {len(cells):,} published cells", (table, *untested)))
     return blocks
 
 
@@ -164,7 +180,7 @@ def _mark_row(c: Mapping[str, Any], runs: Sequence[str]) -> tuple[str | Cell, ..
     base = f"{percent(c.get('baseline_mean'))} ± {percent(c.get('baseline_sd'))}"
     head = (str(c["task"]), str(c["budget"]), str(c["method"]), str(c["model"]), theirs, base, signed(c.get("delta")))
     if c.get("reason"):
-        return (*head, *(Cell("", word="not tested", notes=(str(c["reason"]),), state="open") for _ in runs))
+        return (*head, *(Cell("", word="not tested", state="open") for _ in runs))
     return (*head, *(_mark_cell(c["at"][n]) for n in runs))
 
 
