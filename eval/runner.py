@@ -31,7 +31,7 @@ from .diagnose import diagnose, used_rows
 from .plan import Job, TaskPlan, plan_task
 from .pool import Crew
 from .store import RunFolder
-from .tasks import check_source, load_task
+from .tasks import Task, check_source, load_task
 from .work import Unit
 
 __all__ = ["RunReport", "plan_campaign", "run"]
@@ -72,7 +72,10 @@ def plan_campaign(campaign: Campaign) -> tuple[list[TaskPlan], Encoder]:
     encoder = load_encoder(campaign.encoder)
     scorer = load_scorer(campaign.scorer)
     _check_feedback(campaign, scorer)
-    return [plan_task(campaign, load_task(e, campaign.data_dir), encoder, scorer) for e in campaign.tasks], encoder
+    data = [load_task(entry, campaign.data_dir) for entry in campaign.tasks]
+    for each in data:
+        _check_rule(each.task, scorer)
+    return [plan_task(campaign, each, encoder, scorer) for each in data], encoder
 
 
 def _check_feedback(campaign: Campaign, scorer: Scorer) -> None:
@@ -82,6 +85,23 @@ def _check_feedback(campaign: Campaign, scorer: Scorer) -> None:
         raise ConfigError(
             f"{', '.join(asking)} asks the model how sure it is of every pool text, and the scorer {scorer.name} is no "
             "language model. Use a scorer such as vllm(...) or transformers(...), or leave the method out."
+        )
+
+
+def _check_rule(task: Task, scorer: Scorer) -> None:
+    """A calibrated rule needs to know what announces an answer, or what of a query can be emptied."""
+    wanted: frozenset[str] = getattr(scorer, "reads", frozenset())
+    if task.choices is None and task.item_choices is None:
+        return
+    if "premise" in wanted and task.premise is None:
+        raise ConfigError(
+            f"task {task.name}: the scoring rule of {scorer.name} compares with the text that announces an answer, and "
+            "the task names none. Give it a premise, such as 'answer:', or use another rule."
+        )
+    if "content_free" in wanted and not task.blank:
+        raise ConfigError(
+            f"task {task.name}: the scoring rule of {scorer.name} asks with an emptied query, and the task names no field "
+            "that can be emptied. Use another rule."
         )
 
 

@@ -195,10 +195,17 @@ def test_methods_that_ask_need_a_model(campaign: Make, tmp_path: Path) -> None:
         run(campaign(methods=["random", FULL]), tmp_path / "cache")
 
 
+def test_a_rule_that_lacks_its_text_is_told_before_any_work(asking: Make, tmp_path: Path) -> None:
+    scorer = asking().scorer.replace(")", ", rule='pmi')")
+    with pytest.raises(ConfigError, match=r"task desk: .*announces an answer.*premise"):
+        run(asking(scorer=scorer), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("rule", ["sum", "contextual", "pmi"])
 def test_every_rule_runs(asking: Make, tmp_path: Path, rule: str) -> None:
     scorer = asking().scorer.replace(")", f", rule={rule!r})")
-    report = run(asking(scorer=scorer, methods=["random"], draws=1), tmp_path / "cache")
+    own = {"name": "desk", "pool": tmp_path / "pool.jsonl", "test": tmp_path / "test.jsonl", "premise": "label:"}
+    report = run(asking(tasks=[own], scorer=scorer, methods=["random"], draws=1), tmp_path / "cache")
     assert report.results["config"]["scorer"].count(rule) == 1
     assert report.results["cells"][0]["n_empty"] == 0
 
