@@ -58,6 +58,7 @@ def assemble(
     for place, demonstration in enumerate(shown):
         answer = task.prefix + demonstration.label
         rendered = task.template.render_demonstration(demonstration, place + 1)
+        assert rendered.endswith(answer)
         asked = (task.separator if place else "") + rendered.removesuffix(answer)
         kept = tokenizer.cut(asked, max(0, DEMONSTRATION - _length(tokenizer, answer)))
         n_cut += kept != asked

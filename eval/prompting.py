@@ -120,8 +120,8 @@ class Prompting:
         Raises
         ------
         PromptError
-            If the query does not fit and the task names no field that may be cut, or the answer alone takes all
-            that the model reads ("sound" only).
+            If the query does not fit even with one token of the field that may be cut, or no field may, or the answer
+            alone takes all that the model reads ("sound" only).
         TemplateError
             If the query or a demonstration lacks a field of the template.
         """
@@ -239,7 +239,7 @@ class Prompting:
             else:
                 high, probe = probe, probe - step
             step *= 2
-        if low < 0:  # even without the field: packing says so
+        if low < 0 or not self.tokenizer.cut(value, low):  # not without all of the field: packing says so
             return example, None
         return with_tokens(low), {"field": name, "tokens": low, "of": whole}
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from icl_select.errors import suggest
 from icl_select.metrics import METRICS
 from icl_select.prompt._sandbox import compile_template
-from icl_select.types import Decoding
+from icl_select.types import Decoding, Example
 
 from ._task import Task, TextLabel
 
@@ -17,6 +17,11 @@ __all__ = ["CustomTask"]
 
 # Those that need nothing but predictions and references (no database).
 _USABLE = tuple(name for name in METRICS if name != "sql_execution")
+
+
+def _stripped(text: str, example: Example, protocol: str) -> str:
+    """A generated label without the line break that stands before it in demonstrations."""
+    return text.strip()
 
 
 class CustomTask(BaseModel):
@@ -66,6 +71,7 @@ class CustomTask(BaseModel):
             label=TextLabel(self.label, words),
             choices=words,
             decoding=Decoding(max_tokens=self.answer_tokens, stop=("\n\n",)) if words is None else None,
+            parse=_stripped,
             premise=self.premise,
             blank=self._asked(query),
             shorten=self.shorten,

@@ -53,6 +53,8 @@ TASK = Task(
     notes=(
         "The knn baseline copies the summary of the nearest labelled article. Under the protocol 'published', a "
         "summary ends before the first token, after the first one, that is a line break, ';', '#' or '--', and its "
-        "tokens are joined with spaces, which splits words and lowers ROUGE; under 'sound' it ends at a line break."
+        "tokens are joined with spaces, which splits words and lowers ROUGE; an article of more than 1,900 tokens "
+        "stands alone, and the engine cuts its beginning. Under 'sound' a summary ends at a line break, and an article "
+        "that is too long loses its end."
     ),
 )

@@ -98,7 +98,7 @@ def pack(
     >>> template = PromptTemplate()
     >>> prompt = pack(template, shown, query, max_tokens=120, drop_duplicates=False)
     >>> len(prompt.examples), prompt.tokens, prompt.dropped[0].reason
-    (1, 106, 'did not fit: 162 tokens with it, 120 allowed')
+    (1, 106, 'did not fit: 54 tokens alone, 14 left')
     """
     if rule not in RULES:
         raise UnknownNameError(f"unknown packing rule {rule!r}.{suggest(rule, RULES)}")

@@ -344,6 +344,7 @@ def test_a_task_of_ones_own_says_how_its_answers_are_asked_for(tmp_path: Path) -
     assert task.decoding == Decoding(max_tokens=20, stop=("\n\n",))
     assert task.blank == ("body", "meta", "subject")
     assert (task.shorten, task.premise) == ("body", "reply:")
+    assert task.parse("\n We will call. ", Example("1", "x"), "sound") == "We will call."
     plain = CustomTask(name="desk", pool=tmp_path / "p.jsonl", test=tmp_path / "t.jsonl").task(("a", "b"))
     assert (plain.decoding, plain.blank, plain.shorten, plain.premise) == (None, ("text",), None, None)
 
