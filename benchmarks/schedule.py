@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _timing  # before numpy: it sets the number of threads
 import numpy as np
-from _timing import seconds  # first: it sets the number of threads
 from transformers import AutoTokenizer
 
 from icl_select.retrieve.ordering import prompt_order
@@ -89,7 +89,7 @@ class Clock:
         self.block, ask = running.block, running.ask
 
         def timed(*arguments: Any) -> Any:
-            spent, answers = seconds(lambda: ask(*arguments))
+            spent, answers = _timing.seconds(lambda: ask(*arguments))
             self.seconds += spent
             return answers
 
