@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icl_select.errors import MissingDependencyError, ModelError, StoreError
+from icl_select.errors import MissingDependencyError, ModelError, ParameterError, StoreError
 from icl_select.prompt import load_tokenizer
 from icl_select.registry import parse
 from icl_select.score import ModelScorer, Scorer
@@ -19,7 +20,7 @@ from .footprint import Footprint, measure_model
 from .plan import Job, TaskPlan
 from .sampled import TaskTokens, count_task
 
-__all__ = ["DEVICE_FLOPS", "UTILISATION", "Estimate", "Range", "estimate", "measured_speed"]
+__all__ = ["DEVICE_FLOPS", "UTILISATION", "Estimate", "Range", "estimate", "measured_speed", "read_speed"]
 
 DEVICE_FLOPS = 312e12
 """Operations a second of an NVIDIA A100 in 16 bit, as its maker states: times that nobody measured are given for it."""
@@ -185,12 +186,33 @@ def measured_speed(run_record: Path) -> float:
     try:
         usage = json.loads(path.read_text(encoding="utf-8"))["usage"]
         computed = usage["prompt_tokens"] - usage["cached_tokens"] + usage["generated_tokens"]
+        if computed <= 0:
+            raise ValueError("nothing was computed")
         return float(computed / usage["seconds"])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as exc:
         raise StoreError(
             f"{path} holds no measured speed ({type(exc).__name__}: {exc}). Pass the folder of a run that asked a "
             "model, or a number."
         ) from exc
+
+
+def read_speed(text: str) -> float:
+    """Tokens a second as a user states them: a number, or the folder of a previous run with the same model.
+
+    Raises
+    ------
+    ParameterError
+        For a number that is no speed.
+    StoreError
+        If the run holds no measurement.
+    """
+    try:
+        speed = float(text)
+    except ValueError:
+        return measured_speed(Path(text))
+    if not 0 < speed < math.inf:
+        raise ParameterError(f"{text} tokens a second is no speed. Pass a number above 0, or the folder of a run.")
+    return speed
 
 
 _ASSUMED = (

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from icl_select.embedding import load_encoder
-from icl_select.errors import ModelError, StoreError
+from icl_select.errors import ModelError, ParameterError, StoreError
 from icl_select.eval.config import Campaign
-from icl_select.eval.estimate import DEVICE_FLOPS, UTILISATION, Estimate, estimate, measured_speed
+from icl_select.eval.estimate import DEVICE_FLOPS, UTILISATION, Estimate, estimate, measured_speed, read_speed
 from icl_select.eval.footprint import measure_model, skeleton
 from icl_select.eval.plan import TaskPlan, plan_task
 from icl_select.eval.prompting import prompting_of
@@ -194,13 +194,18 @@ def test_a_measured_speed_replaces_the_assumed_one(campaign: Make, tmp_path: Pat
     usage = {"prompt_tokens": 5000, "cached_tokens": 2000, "generated_tokens": 1000, "seconds": 4.0, "requests": 9}
     (tmp_path / "run.json").write_text(json.dumps({"usage": usage}))
     assert measured_speed(tmp_path) == measured_speed(tmp_path / "run.json") == 1000
+    assert (read_speed(str(tmp_path)), read_speed("2.5e3")) == (1000, 2500)
+    for wrong in ("0", "-1", "inf", "nan"):
+        with pytest.raises(ParameterError, match="no speed"):
+            read_speed(wrong)
     found = guess(campaign(), scorer, tokens_per_second=1000.0)
     assert found.seconds is not None
     assert found.seconds.low == found.tokens.low / 1000
     assert any("1,000 computed tokens a second, as measured" in line for line in found.assumptions)
-    (tmp_path / "run.json").write_text(json.dumps({"usage": {**usage, "seconds": 0.0}}))
-    with pytest.raises(StoreError, match="no measured speed"):
-        measured_speed(tmp_path)
+    for none in ({"seconds": 0.0}, {"cached_tokens": 6000}):
+        (tmp_path / "run.json").write_text(json.dumps({"usage": usage | none}))
+        with pytest.raises(StoreError, match="no measured speed"):
+            measured_speed(tmp_path)
     with pytest.raises(StoreError, match="no measured speed"):
         measured_speed(tmp_path / "nowhere")
 
