@@ -378,3 +378,52 @@ def test_the_command_lists_and_marks(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_command_refuses_numbers_of_runs_that_cannot_be(runs: str) -> None:
     with pytest.raises(ParameterError, match="--runs"):
         published("votek_table2", runs=runs)
+
+
+# --- docs/published.md
+
+
+def test_the_page_shows_the_marks_that_are_computed() -> None:
+    def spread(values: dict[str, float]) -> str:
+        return " / ".join(">100" if values[k] > 1 else f"{100 * values[k]:.1f}" for k in ("least", "median", "most"))
+
+    rows = []
+    for name in ("votek_table2", "lmdpp_table1"):
+        figures = load_figures(name)
+        for n, s in marks(figures, runs_of(figures))["summary"].items():
+            counts = " | ".join(str(s[verdict]) for verdict in ("better", "worse", "no evidence"))
+            ranges = f"{spread(s['smallest_shown'])} | {spread(s['detectable_difference'])}"
+            rows.append(f"| `{name}` | {n} | {counts} | {ranges} |")
+    page = (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- marks:")[2].partition("<!-- /marks -->")[0]
+    assert [line for line in shown.splitlines() if line.startswith("| `")] == rows
+
+
+def test_the_page_counts_cells_without_adjustment_right() -> None:
+    def below(name: str, n: int) -> list[float]:
+        cells = [c for c in marks(load_figures(name), (n,))["cells"] if c["at"]]
+        return [c["delta"] for c in cells if c["at"][str(n)]["p_value"] <= 0.05]
+
+    page = (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
+    votek, lmdpp = below("votek_table2", 3), below("lmdpp_table1", 4)
+    said = " ".join(page.split())
+    assert f"without adjustment {len(votek)} of 19 are below 5%" in said
+    better = sum(delta > 0 for delta in lmdpp)
+    assert f"without adjustment {len(lmdpp)} are below 5% ({better} better, {len(lmdpp) - better} worse)" in said
+    assert all(cell["delta"] > 0 for cell in marks(load_figures("votek_table2"), ())["cells"])
+
+
+def test_the_page_counts_the_cells_of_every_campaign() -> None:
+    page = (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
+    for path in CAMPAIGNS:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cells = len(content["tasks"]) * len(content["methods"]) * len(content["budgets"]) * content["draws"]
+        row = rf"^\| [^|]*`{path.stem}`[^|]*\|[^|]*\| {cells}( each)? \| {cells * 256:,}( each)? \|"
+        assert re.search(row, page, flags=re.MULTILINE), path.stem
+
+
+def test_the_example_of_the_page_is_a_valid_file(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
+    path = tmp_path / "example.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    assert marks(load_figures(path))["n_tested"] == 1
