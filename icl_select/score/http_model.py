@@ -321,6 +321,10 @@ class HttpModel:
                 _logger.warning("%s answered %r, which is none of the choices", self.name, made.text[:80])
             yield pos, made
 
+    def close(self) -> None:
+        """Give back the connections; the next call opens new ones."""
+        self._session.client.close()
+
     def estimate(
         self,
         prompts: Sequence[Prompt],

@@ -263,11 +263,8 @@ def test_what_a_server_does_not_offer_is_said_with_the_way_out(
         model(serve(*without), **options).loglik([prompt("a b")], [WORDS])
 
 
-@pytest.mark.parametrize("mode", ["token_ids", "echo"])
-@pytest.mark.parametrize("without", [(), ("id_strings",)])
+@pytest.mark.parametrize(("mode", "without"), [("token_ids", ()), ("echo", ()), ("echo", ("id_strings",))])
 def test_another_tokenizer_is_noticed(serve: Any, tmp_path: Path, mode: str, without: tuple[str, ...]) -> None:
-    if mode == "token_ids" and without:
-        pytest.skip("a server that shows no ids offers no reads")
     _tokenizer(300).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"other tokens than the tokenizer given.*Pass tokenizer="):
@@ -316,18 +313,10 @@ def test_generation_is_greedy_and_ends_at_the_stop(
 
 def test_what_a_server_writes_after_the_stop_is_cut(serve: Any) -> None:
     """Some servers leave the stop string in."""
-    server = serve(plus=("structured_outputs",))
-    server.said = "one\ntwo"
-    engine = model(server, mode="chat")
-    from icl_select.score.http.client import Answer
-    from icl_select.score.http.plans import to_generate
-    from icl_select.score.http.spend import Need
-
-    plan = to_generate("/completions", {"prompt": "a"}, Decoding(8), 0, 1, False)
-    body = {"choices": [{"text": "one\ntwo", "finish_reason": "length"}]}
-    made = plan.read([Answer(body, 1, Need(1, 8))])
+    server = serve()
+    server.faults.append(Fault(200, body=b'{"choices": [{"text": "one\\ntwo", "finish_reason": "length"}]}'))
+    made = model(server).generate([prompt("a b")], Decoding(8))[0]
     assert (made.text, made.finished) == ("one", True)
-    assert engine.name == MODEL
 
 
 def test_long_prompts_leave_room_for_the_answer(serve: Any, folder: Path) -> None:
@@ -549,12 +538,44 @@ def test_an_unknown_model_is_said_by_the_server(serve: Any, caplog: pytest.LogCa
     assert "Did you mean 'fake'" in caplog.text
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"choices": []}', b'{"choices": [3]}', b'{"choices": [{}, {}]}'])
+BODIES = [
+    b"{}",
+    b'{"choices": []}',
+    b'{"choices": [3]}',
+    b'{"choices": [{}, {}]}',
+    b'{"choices": [{"text": "a", "logprobs": [1]}], "usage": [2]}',
+    b'{"choices": [{"text": "a", "logprobs": {"token_logprobs": 3}}], "usage": {"prompt_tokens": "x"}}',
+    b'{"choices": [{"message": "a", "index": "x"}]}',
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
 def test_answers_of_another_shape_are_refused(serve: Any, body: bytes) -> None:
     server = serve()
     server.faults.append(Fault(200, body=body))
-    with pytest.raises(ModelError, match="not compatible with OpenAI's API"):
+    with pytest.raises(ModelError, match="not compatible with OpenAI's"):
         model(server).generate([prompt("a b")], Decoding(1))
+
+
+@pytest.mark.parametrize("body", [*BODIES, b'{"choices": [{"logprobs": {"tokens": [1], "token_logprobs": ["x"]}}]}'])
+@pytest.mark.parametrize("options", [{"mode": "echo"}, {"tokenizer": "HERE"}, {"mode": "chat"}])
+def test_a_server_that_answers_nonsense_offers_nothing(
+    serve: Any, folder: Path, options: dict[str, str], body: bytes
+) -> None:
+    server = serve()
+    server.faults.extend([Fault(200, body=body)] * 20)
+    engine = model(server, **{key: str(folder) if value == "HERE" else value for key, value in options.items()})
+    ask = engine.choose if engine.versions["mode"] == "chat" else engine.loglik
+    with pytest.raises(ModelError, match=r"gives no log-prob|not compatible|does not hold|other tokens"):
+        ask([prompt("a b")], [WORDS])
+
+
+def test_connections_can_be_given_back(serve: Any) -> None:
+    engine = model(serve())
+    for _ in range(2):
+        assert engine.generate([prompt("a b")], Decoding(1))[0].tokens == 1
+        engine.close()
+    engine.close()
 
 
 def test_a_server_that_is_not_there(serve: Any) -> None:
@@ -589,7 +610,7 @@ def test_answers_before_an_error_are_yielded(serve: Any) -> None:
     server = serve()
     engine = model(server, concurrency=2)
     server.faults.extend([None, None, None, Fault(404, body=b"gone")])
-    got = []
+    got: list[Any] = []
     with pytest.raises(ModelError, match="gone"):
         got.extend(engine.generate_each([prompt(str(n)) for n in range(20)], Decoding(1)))
     assert 3 <= len(got) <= 4
@@ -744,7 +765,7 @@ def test_nothing_is_sent_that_might_pass_the_cap(serve: Any, folder: Path, concu
     cap = start + 7.5 * one
     engine = model(server, tokenizer=str(folder), concurrency=concurrency, max_spend=cap, **price)
     server.seen.clear()
-    got = []
+    got: list[Any] = []
     with pytest.raises(SpendError, match=r"the next request may cost .* of max_spend=.* is spent.*Raise max_spend"):
         got.extend(engine.generate_each(prompts, Decoding(4, ())))
     assert len(got) == 7
@@ -888,7 +909,7 @@ def test_a_bad_item_in_the_middle_loses_no_answer() -> None:
         yield from (1, 2)
         raise PromptError("bad")
 
-    got = []
+    got: list[Any] = []
     with pytest.raises(PromptError, match="bad"):
         got.extend(as_completed(jobs(), lambda job, stop: job, 4))
     assert sorted(got) == [(0, 1), (1, 2)]

@@ -78,7 +78,7 @@ def find_constraint(ask: Callable[[Request], Answer], host: str) -> str:
     for name in CONSTRAINTS:
         plan = to_choose([{"role": "user", "content": "Write one word."}], _PROBES, name)
         try:
-            made = plan.read([ask(plan.requests[0])])
+            made = plan.result([ask(plan.requests[0])])
         except Refused as exc:
             if exc.status in (401, 403, 404, 429):
                 raise

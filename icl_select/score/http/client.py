@@ -145,6 +145,12 @@ class Client:
             trust_env=urlsplit(self.url).hostname not in _LOCAL,
         )
 
+    def close(self) -> None:
+        """Give back the connections; the next request opens new ones."""
+        made = self.__dict__.pop("_http", None)
+        if made is not None:
+            made.close()
+
     def look(self, url: str, stop: threading.Event, *, needed: bool = False) -> Mapping[str, Any] | None:
         """Fetch a JSON object that costs nothing; None if the server does not offer it.
 
@@ -284,10 +290,9 @@ class Client:
             raise _TransientError("the answer is no JSON") from exc
         if not isinstance(body, dict):
             raise _TransientError("the answer is no JSON object")
-        usage = body.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        used = Need(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        return Answer(body, number, used, int(details.get("cached_tokens") or 0))
+        usage = _part(body, "usage")
+        used = Need(_number(usage, "prompt_tokens"), _number(usage, "completion_tokens"))
+        return Answer(body, number, used, _number(_part(usage, "prompt_tokens_details"), "cached_tokens"))
 
     def _message(self, response: Any) -> tuple[str, str | None]:
         """What the server says of an error, without the key, and its code for it."""
@@ -320,3 +325,15 @@ class Client:
     def _scrub(self, text: str) -> str:
         """The text without the key: servers may repeat what they were sent."""
         return text.replace(self._key, "[key]") if self._key else text
+
+
+def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object inside an answer; empty if there is none."""
+    found = body.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(body: Mapping[str, Any], key: str) -> int:
+    """A count inside an answer; 0 if there is none."""
+    found = body.get(key)
+    return found if isinstance(found, int) else 0

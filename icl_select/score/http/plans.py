@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from icl_select.errors import ModelError, PromptError
+from icl_select.errors import IclSelectError, ModelError, PromptError
 from icl_select.score.encoding import EncodedItem
 from icl_select.score.http.client import Answer
 from icl_select.score.http.spend import Need
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "Request",
     "Row",
+    "as_agreed",
     "by_echo_ids",
     "by_echo_text",
     "by_reads",
@@ -70,6 +72,25 @@ class Plan(Generic[Result]):
 
     requests: tuple[Request, ...]
     read: Callable[[Sequence[Answer]], Result]
+
+    def result(self, answers: Sequence[Answer]) -> Result:
+        """Read the answers; a ModelError if they are of another shape than OpenAI's."""
+        with as_agreed():
+            return self.read(answers)
+
+
+@contextlib.contextmanager
+def as_agreed() -> Iterator[None]:
+    """Turn what reading an answer of an unknown shape raises into a ModelError."""
+    try:
+        yield
+    except IclSelectError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise ModelError(
+            f"an answer of the server cannot be read ({type(exc).__name__}: {exc}). It is not compatible with OpenAI's "
+            "API: use another, or another mode."
+        ) from exc
 
 
 def most_tokens(text: str) -> int:

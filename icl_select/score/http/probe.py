@@ -8,7 +8,7 @@ from typing import Any
 
 from icl_select.errors import ModelError
 from icl_select.score.http.client import Answer, Refused
-from icl_select.score.http.plans import COMPLETIONS, Request, echoed, echoing, most_tokens, read_ids, reading
+from icl_select.score.http.plans import COMPLETIONS, Request, as_agreed, echoed, echoing, most_tokens, read_ids, reading
 from icl_select.score.http.spend import Need
 from icl_select.score.pretrained import Texts
 
@@ -66,12 +66,14 @@ def find_way(ask: Ask, mode: str, texts: Texts | None, host: str) -> Way:
     """
     reasons = []
     if mode != "echo" and texts is not None:
-        found = _by_reads(ask, texts)
+        with as_agreed():
+            found = _by_reads(ask, texts)
         if isinstance(found, Way):
             return found
         reasons.append(f"token_ids: {found}")
     if mode != "token_ids":
-        found = _by_echo(ask, texts)
+        with as_agreed():
+            found = _by_echo(ask, texts)
         if isinstance(found, Way):
             return found
         reasons.append(f"echo: {found}")

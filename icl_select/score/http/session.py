@@ -109,7 +109,7 @@ class Session:
         started = self.client.clock.now()
 
         def work(plan: Plan[Result], stop: threading.Event) -> Result:
-            return plan.read([self.ask(request, stop) for request in plan.requests])
+            return plan.result([self.ask(request, stop) for request in plan.requests])
 
         try:
             yield from as_completed(plans, work, self._concurrency)
