@@ -49,7 +49,7 @@ class HttpModel:
     mode : {"auto", "token_ids", "echo", "chat"}, default="auto"
         How choices are scored.
 
-        ``token_ids``: log-probabilities of named tokens after prompts of token ids (vLLM 0.21 or later); needs
+        ``token_ids``: log-probabilities of named tokens after prompts of token ids (vLLM); needs
         `tokenizer`. ``echo``: the server reads prompt and choice out, with log-probabilities (vLLM, llama.cpp and
         other servers with the completions endpoint). Both give the numbers of the other engines. ``chat``: no
         log-probabilities; the model is made to answer with one of the choices (:meth:`choose`). ``auto``: the first of

@@ -644,6 +644,19 @@ def test_a_wrong_key_is_refused_without_being_shown(serve: Any, monkeypatch: pyt
         model(serve(key=KEY)).generate([prompt("a b")], Decoding(1))
 
 
+def test_a_key_that_no_header_can_carry_is_not_shown(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("sk-caf\u00e9", "sk-two words", "sk-tab\tbed"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(ParameterError, match="OPENAI_API_KEY holds blanks") as caught:
+            model(serve()).generate([prompt("a b")], Decoding(1))
+        assert key not in str(caught.value)
+
+
+def test_the_line_break_after_a_key_is_left_out(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
+    assert model(serve(key=KEY)).generate([prompt("a b")], Decoding(1))[0].tokens == 1
+
+
 def test_no_key_sends_no_header(serve: Any) -> None:
     server = serve()
     model(server).generate([prompt("a b")], Decoding(1))

@@ -35,7 +35,7 @@ CONSTRAINTS: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
     "guided_choice": lambda choices: {"guided_choice": list(choices)},
     "json_schema": lambda choices: {"response_format": _schema(choices)},
 }
-"""How servers are told the choices: vLLM, vLLM before 0.11, OpenAI and others."""
+"""How servers are told the choices: vLLM, older vLLM, OpenAI and others."""
 
 
 def message_tokens(messages: Sequence[Mapping[str, str]]) -> int:

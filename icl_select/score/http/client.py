@@ -128,7 +128,14 @@ class Client:
 
     @cached_property
     def _key(self) -> str | None:
-        return os.environ.get(KEY_VARIABLE) or None
+        # Keys read from a file often end in a line break.
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not all("!" <= character <= "~" for character in key):
+            # Said here, because the HTTP library would show the key in its own message.
+            raise ParameterError(
+                f"{KEY_VARIABLE} holds blanks or characters that no HTTP header can carry. Set it to the bare key."
+            )
+        return key or None
 
     @cached_property
     def _http(self) -> Any:
@@ -276,6 +283,8 @@ class Client:
             404: "Check the address (it ends in /v1 for most servers) and the name of the model.",
             429: "Wait, or raise the quota, then run again.",
         }
+        if status < 400:
+            ways[status] = "It has moved: pass the new address as url."
         way = ways.get(status, "Change what is asked for, or use a server that offers it.")
         raise Refused(
             f"the server at {self.host} refuses the request (HTTP {status}): {message.rstrip('.')}. {way}",
@@ -324,7 +333,8 @@ class Client:
 
     def _scrub(self, text: str) -> str:
         """The text without the key: servers may repeat what they were sent."""
-        return text.replace(self._key, "[key]") if self._key else text
+        # Placeholders such as "x", for servers that need no key, are no secret, and would riddle the text.
+        return text.replace(self._key, "[key]") if self._key and len(self._key) > 3 else text
 
 
 def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
