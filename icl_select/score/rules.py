@@ -68,8 +68,8 @@ def contextual(values: FloatArray, tokens: IntArray, reference: FloatArray) -> F
     [0.333, 0.667]
     """
     shares = reference - np.logaddexp.reduce(reference, axis=1, keepdims=True)
-    prior = np.logaddexp.reduce(shares, axis=0) - np.log(len(reference))
-    raised = values - prior
+    # Of the mean only the sum is needed, and of the shares here only the values: factors fall out at the end.
+    raised = values - np.logaddexp.reduce(shares, axis=0)
     out: FloatArray = raised - np.logaddexp.reduce(raised)
     return out
 

@@ -45,6 +45,7 @@ class Recording(HashModel):
         super().__init__(**parameters)
         self.stop_at = stop_at
         self.asked: list[list[str]] = []
+        self.words: list[list[tuple[str, ...]]] = []
 
     def _note(self, prompts: Sequence[Prompt]) -> None:
         if len(self.asked) == self.stop_at:
@@ -53,6 +54,7 @@ class Recording(HashModel):
 
     def loglik(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> Loglik:
         self._note(prompts)
+        self.words.append([tuple(words) for words in choices])
         return super().loglik(prompts, choices)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
@@ -153,7 +155,9 @@ def test_a_chat_model_is_known_by_its_messages(tmp_path: Path) -> None:
     system = {"role": "system", "content": "Answer."}
     same = replace(PROMPTS[0], text="another text")
     other = replace(PROMPTS[0], messages=(system, *PROMPTS[0].messages))
-    ask(model, [PROMPTS[0], same, other])
+    ask(model, [PROMPTS[0], same])
+    assert model.counts.computed == 1
+    ask(model, [PROMPTS[0], other])
     assert model.counts.computed == 2
 
 
@@ -199,6 +203,7 @@ def test_choices_order_equal_prompts(tmp_path: Path) -> None:
     other = Recording()
     CachedModel(other, tmp_path / "b", chunk=2).loglik([PROMPTS[1], PROMPTS[1], PROMPTS[0]], [("a",), ("b",), ("a",)])
     assert engine.asked == other.asked == [[PROMPTS[0].text, PROMPTS[1].text], [PROMPTS[1].text]]
+    assert engine.words == other.words == [[("a",), ("a",)], [("b",)]]
 
 
 def test_an_interrupted_run_repeats_no_finished_chunk(tmp_path: Path) -> None:
