@@ -279,11 +279,12 @@ class Prompting:
 
 
 class _Remembering:
-    """A tokenizer that remembers what it counted lately: the same demonstrations are counted for many queries."""
+    """A tokenizer that remembers what it did lately: cells share demonstrations, and queries that must be cut."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.count = functools.lru_cache(maxsize=16_384)(tokenizer.count)
+        self._cut = functools.lru_cache(maxsize=2_048)(tokenizer.cut)
 
     @property
     def name(self) -> str:
@@ -297,7 +298,7 @@ class _Remembering:
         return self._tokenizer.count_messages(messages)
 
     def cut(self, text: str, tokens: int, side: Side = "right") -> str:
-        return self._tokenizer.cut(text, tokens, side)
+        return self._cut(text, tokens, side)
 
     def pieces(self, text: str) -> list[str]:
         return self._tokenizer.pieces(text)
