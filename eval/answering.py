@@ -51,8 +51,7 @@ class Cell:
 def waves(test: Sequence[Example], previous: Sequence[str | None]) -> list[list[int]]:
     """Positions of the test items in the order in which they can be asked, those of one wave at once.
 
-    An item that needs the prediction of another comes in a later wave. One whose predecessor is not among the test
-    items stands in the first wave.
+    An item that needs the prediction of another comes in a later wave.
 
     Examples
     --------
@@ -90,6 +89,7 @@ class Desk:
         self.scorer = scorer
         task = unit.task
         self._previous = [task.previous(example) if task.previous else None for example in unit.test]
+        _check_whole(unit.test, self._previous)
         self._waves = waves(unit.test, self._previous)
         self._known: dict[tuple[str, str], float] = {}
 
@@ -220,6 +220,17 @@ class Desk:
             return uncertainty(self.scorer.score(items), items, variant=variant)
 
         return ask
+
+
+def _check_whole(test: Sequence[Example], previous: Sequence[str | None]) -> None:
+    """An item whose predecessor is missing would silently start from the gold state."""
+    ids = {example.id for example in test}
+    for example, before in zip(test, previous, strict=True):
+        if before is not None and before not in ids:
+            raise DataError(
+                f"test item {example.id!r} needs the prediction for {before!r}, which is not among the test items. Add "
+                "the missing turns, or leave the dialogue out."
+            )
 
 
 def _demonstrations(rows: Sequence[Example], hits: Retrieved, *, with_fields: bool) -> tuple[Demonstration, ...]:

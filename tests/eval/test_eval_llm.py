@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 from eval_helpers import contents
 
-from icl_select.errors import ConfigError
+from icl_select.errors import ConfigError, DataError
 from icl_select.eval import runner
 from icl_select.eval.answering import waves
-from icl_select.eval.config import Campaign
+from icl_select.eval.config import Campaign, validate
 from icl_select.eval.store import CellName, RunFolder
 from icl_select.score import load_scorer
 from icl_select.score.tiny import make_tiny_model
@@ -221,7 +222,26 @@ def test_generation_is_read_and_recorded(asking: Make, tmp_path: Path) -> None:
 
 
 def test_waves_by_hand() -> None:
-    turns = [Example(name, "") for name in ("b2", "a1", "b1", "c2", "a2", "a3")]
-    before = {"b2": "b1", "c2": "c1", "a2": "a1", "a3": "a2"}
+    turns = [Example(name, "") for name in ("b2", "a1", "b1", "c1", "a2", "a3")]
+    before = {"b2": "b1", "a2": "a1", "a3": "a2"}
     assert waves(turns, [before.get(turn.id) for turn in turns]) == [[1, 2, 3], [0, 4], [5]]
     assert waves([], []) == []
+    with pytest.raises(DataError, match="follows itself"):
+        waves(turns[:2], ["a1", "b2"])
+
+
+def test_a_dialogue_with_a_hole_is_refused(shared: Path, tmp_path: Path) -> None:
+    """Otherwise the turn behind the hole would start from the gold state."""
+    folder = tmp_path / "data" / "multiwoz24"
+    folder.mkdir(parents=True)
+    for part in ("pool", "test"):
+        with gzip.open(shared / "data" / "multiwoz24" / f"{part}.jsonl.gz", "rt", encoding="utf-8") as stream:
+            lines = stream.readlines()[:40]
+        if part == "test":
+            del lines[1]
+        with gzip.open(folder / f"{part}.jsonl.gz", "wt", encoding="utf-8") as stream:
+            stream.writelines(lines)
+    content = {"name": "hole", "tasks": ["multiwoz"], "methods": ["random"], "budgets": [3], "encoder": "hash(dim=64)"}
+    made = validate({**content, "draws": 1, "data_dir": tmp_path / "data", "output": tmp_path / "run"}, "test")
+    with pytest.raises(DataError, match=r"needs the prediction for .*not among the test items. Add the missing turns"):
+        run(made, tmp_path / "cache")
