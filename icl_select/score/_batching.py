@@ -55,7 +55,9 @@ class Scheduler:
                 self._read([stems[row].tokens for row in batch], [stems[row].reads for row in batch], None, answers)
             return answers, _per_item(questions, [0] * len(questions.stems))
         stems = questions.stems
-        tree = share_prefixes([stem.tokens for stem in stems])
+        tree = share_prefixes(
+            [stem.tokens for stem in stems], [min(read.column for read in stem.reads) for stem in stems]
+        )
         for batch, length, past in self._walk(tree, [stem.tokens for stem in stems], extra=0):
             self._score_batch([stems[row] for row in batch], length, past, answers)
         return answers, _per_item(questions, reused_tokens(tree, len(stems)))
@@ -70,7 +72,7 @@ class Scheduler:
                 self._write_whole([writers[row] for row in batch])
             return [0] * len(writers)
         sequences = [writer.prompt for writer in writers]
-        tree = share_prefixes(sequences)
+        tree = share_prefixes(sequences, [len(tokens) - 1 for tokens in sequences])
         for batch, length, past in self._walk(tree, sequences, extra=extra):
             self._write_batch([writers[row] for row in batch], length, past)
         return reused_tokens(tree, len(writers))

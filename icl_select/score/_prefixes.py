@@ -26,7 +26,7 @@ class Shared:
     row : int
         A sequence that begins with it.
     leaves : tuple of int
-        Sequences computed right on top of it; each has at least one token more.
+        Sequences computed right on top of it; none is cut shorter than it may be.
     children : tuple of Shared
         Longer beginnings, computed on top of this one.
     """
@@ -37,7 +37,9 @@ class Shared:
     children: tuple[Shared, ...]
 
 
-def share_prefixes(sequences: Sequence[tuple[int, ...]], *, worth: int = _WORTH, levels: int = _LEVELS) -> Shared:
+def share_prefixes(
+    sequences: Sequence[tuple[int, ...]], limits: Sequence[int], *, worth: int = _WORTH, levels: int = _LEVELS
+) -> Shared:
     """Find the beginnings that are worth computing once.
 
     Sequences that share a beginning are neighbours once sorted, and what two neighbours of a run share, the whole
@@ -47,6 +49,9 @@ def share_prefixes(sequences: Sequence[tuple[int, ...]], *, worth: int = _WORTH,
     ----------
     sequences : sequence of tuple of int
         None is empty.
+    limits : sequence of int
+        Tokens of each sequence that may be computed apart from it: what is predicted after later ones is read with
+        the sequence itself. Less than its length.
     worth : int
         Tokens that a node must save.
     levels : int
@@ -63,12 +68,10 @@ def share_prefixes(sequences: Sequence[tuple[int, ...]], *, worth: int = _WORTH,
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     common = [common_length(sequences[a], sequences[b]) for a, b in pairwise(order)]
-    return _node(sequences, order, common, 0, worth, levels)
+    return _node(limits, order, common, 0, worth, levels)
 
 
-def _node(
-    sequences: Sequence[tuple[int, ...]], order: list[int], common: list[int], length: int, worth: int, levels: int
-) -> Shared:
+def _node(limits: Sequence[int], order: list[int], common: list[int], length: int, worth: int, levels: int) -> Shared:
     leaves: list[int] = []
     children: list[Shared] = []
     runs = [(0, len(order))]
@@ -78,11 +81,10 @@ def _node(
             leaves.extend(order[start:stop])
             continue
         least = min(common[start : stop - 1])
-        # One token of each sequence is left to be read on top, or there would be nothing to predict from.
-        end = min(least, min(len(sequences[row]) for row in order[start:stop]) - 1)
+        end = min(least, *(limits[row] for row in order[start:stop]))
         if (stop - start - 1) * (end - length) >= worth:
             inner = common[start : stop - 1]
-            children.append(_node(sequences, order[start:stop], inner, end, worth, levels - 1))
+            children.append(_node(limits, order[start:stop], inner, end, worth, levels - 1))
         else:
             runs.extend(reversed(_split(common, start, stop, least)))
     return Shared(length, order[0] if order else -1, tuple(leaves), tuple(children))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,14 @@ from icl_select._optional import require
 __all__ = ["TINY", "make_tiny_model"]
 
 TINY = "tiny"
+
+# Changed weights are another recipe: a model of an older one in the cache folder is made anew.
+_RECIPE = 2
+# The last token against what the layers add of the context, the spread of the logits, and how far the follower of a
+# token stands above them: chosen so that texts differ by context and near-ties are rare.
+_EMBEDDING, _OUTPUT, _FOLLOWER = 1.5, 8.0, 1.2
+# Tokens of a chain before it comes to a line break.
+_CHAIN = 16
 
 _SAMPLE = (
     "Are the following two sentences 'equivalent' or 'not equivalent'? How do you feel about the sentence? "
@@ -49,10 +58,14 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
 
     Notes
     -----
-    Output weights are scaled so that the most likely token stands out: engines that round differently then still
-    write the same text. The same seed gives the same weights with one version of torch.
+    Engines round differently, and a text forks where two tokens are as likely as each other. So that they still write
+    the same, most texts are laid down: a token that ends in a small letter has one follower, far more likely than any
+    other token, and chains of up to 16 followers end in a line break. After any other token, such as the colon or
+    line break that a prompt ends with, the context decides, with scaled output weights; so do all other
+    log-probabilities. The same seed gives the same weights with one version of torch.
     """
-    if (folder / "complete").exists():
+    made_of = json.dumps({"recipe": _RECIPE, "seed": seed, "vocabulary": vocabulary, "max_length": max_length})
+    if _is_made(folder, made_of):
         return folder
     torch = require("torch", extra="models", purpose="the tiny model")
     transformers = require("transformers", extra="models", purpose="the tiny model")
@@ -73,19 +86,37 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
             eos_token_id=tokenizer.eos_token_id,
             tie_word_embeddings=False,
         )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             model = transformers.LlamaForCausalLM(config)
-            with torch.no_grad():
-                model.lm_head.weight.mul_(8)
+            _lay_chains(model, tokenizer, torch)
         model.to(torch.float32).save_pretrained(draft)
-        (draft / "complete").write_text("icl-select tiny model: random weights, for tests of the machinery only\n")
-        if not (folder / "complete").exists():
+        (draft / "complete").write_text(made_of, encoding="utf-8")
+        if not _is_made(folder, made_of):
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(draft, folder)  # noqa: PTH105
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def _is_made(folder: Path, made_of: str) -> bool:
+    marker = folder / "complete"
+    return marker.is_file() and marker.read_text(encoding="utf-8") == made_of
+
+
+def _lay_chains(model: Any, tokenizer: Any, torch: Any) -> None:
+    """Give every token that ends in a small letter its follower, and let the context speak after all others."""
+    embedding = model.get_input_embeddings().weight.mul_(_EMBEDDING)
+    output = model.get_output_embeddings().weight.mul_(_OUTPUT)
+    ends = [tokenizer.decode([token])[-1:] for token in range(len(tokenizer))]
+    letters = torch.tensor([token for token, end in enumerate(ends) if "a" <= end <= "z"])
+    order = letters[torch.randperm(len(letters))]
+    (line_break,) = tokenizer.encode("\n")
+    for place, token in enumerate(order):
+        last = place % _CHAIN == _CHAIN - 1
+        follower = line_break if last else order[(place + 1) % len(order)]
+        output[follower] += _FOLLOWER * embedding[token] / embedding[token].norm()
 
 
 def _tokenizer(vocabulary: int) -> Any:

@@ -208,7 +208,7 @@ class TransformersModel:
         Raises
         ------
         PromptError
-            If a prompt has no choices, or they cannot be encoded after it.
+            If a prompt has no choices, or one that cannot be scored after it.
         ModelError
             If the model cannot be loaded, fails, runs out of memory, or gives NaN.
         """
@@ -276,8 +276,6 @@ class TransformersModel:
         return self._texts.encode([text])[0]
 
     def _item(self, prompt: Prompt, words: Sequence[str]) -> EncodedItem:
-        if not words:
-            raise PromptError(f"the prompt of {prompt.query_id!r} has no choices to score. Give it at least one.")
         return encode_item(self._encode, self._texts.text(prompt), words, max_length=self.max_length)
 
     def _context(self, text: str, room: int) -> tuple[list[int], bool]:
