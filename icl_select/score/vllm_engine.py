@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from icl_select._models import Source
@@ -37,6 +38,10 @@ _DIED = (
     "Answers of earlier calls are kept where results are cached: run the same command again and it continues there. If "
     "it fails at the same place, lower max_num_seqs, max_length or gpu_memory."
 )
+
+
+# What comes out of vLLM besides its own errors.
+_RAISED = (RuntimeError, ValueError, OSError, AssertionError, ImportError, LookupError, TypeError, AttributeError)
 
 
 class Engine:
@@ -76,7 +81,7 @@ class Engine:
         threads = torch.set_num_threads
         logger.info("starting vLLM %s with %s", build, source)
         try:
-            with _failures(f"vLLM cannot start {source.name}", _START):
+            with _failures(f"vLLM cannot start {source.name}", _START), _beside_numba(cpu=build.cpu):
                 self._llm = vllm.LLM(
                     model=source.location,
                     revision=revision,
@@ -167,6 +172,31 @@ def _prepare(*, cpu_eager: bool) -> None:
 
 
 @contextlib.contextmanager
+def _beside_numba(*, cpu: bool) -> Iterator[None]:
+    """Let vLLM start on CPU in a process that has loaded numba, as any has that selected examples before.
+
+    To put its CPU kernels in place vLLM 0.32 asks ``vars(value).get`` of all that any loaded module holds. llvmlite's
+    handle of its library has an answer for every attribute, ``__dict__`` too, which is then no mapping. While the
+    engine starts that module sees a ``vars`` of its own, for which such objects are empty.
+    """
+    name = "vllm.triton_utils.dispatcher"
+    if not cpu or importlib.util.find_spec(name) is None:
+        yield
+        return
+
+    def attributes(value: Any) -> Mapping[str, Any]:
+        found = vars(value)
+        return found if isinstance(found, Mapping) else {}
+
+    dispatcher: Any = require(name, extra="vllm", purpose=_PURPOSE)
+    dispatcher.vars = attributes
+    try:
+        yield
+    finally:
+        del dispatcher.vars
+
+
+@contextlib.contextmanager
 def _failures(what: str, way: str) -> Iterator[None]:
     """Turn what vLLM raises into a ModelError of the form ``what: reason. way``.
 
@@ -178,15 +208,6 @@ def _failures(what: str, way: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (
-        errors.VLLMError,
-        RuntimeError,
-        ValueError,
-        OSError,
-        AssertionError,
-        ImportError,
-        KeyError,
-        TypeError,
-    ) as exc:
+    except (errors.VLLMError, *_RAISED) as exc:
         lines = str(exc).strip().splitlines() or [type(exc).__name__]
         raise ModelError(f"{what}: {lines[0].rstrip('.')}. {way}") from exc

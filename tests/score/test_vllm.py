@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(folder: Path) -> Iterator[VllmModel]:
+    # A campaign that has selected examples has loaded it, and vLLM must start beside it.
+    importlib.import_module("numba")
     made = VllmModel(str(folder), kv_cache_gib=0.25)
     yield made
     made.close()
