@@ -926,3 +926,39 @@ def test_a_bad_item_in_the_middle_loses_no_answer() -> None:
     with pytest.raises(PromptError, match="bad"):
         got.extend(as_completed(jobs(), lambda job, stop: job, 4))
     assert sorted(got) == [(0, 1), (1, 2)]
+
+
+def test_a_failure_ends_the_waiting_of_the_others() -> None:
+    started = threading.Event()
+
+    def work(job: int, stop: threading.Event) -> bool:
+        if job == 0:
+            assert started.wait(20)
+            raise ModelError("dead")
+        started.set()
+        return stop.wait(20)
+
+    got: list[Any] = []
+    with pytest.raises(ModelError, match="dead"):
+        got.extend(as_completed(range(9), work, 2))
+    assert got == [(1, True)]
+
+
+def test_a_reader_that_leaves_ends_the_waiting() -> None:
+    waited: list[bool] = []
+    started, done = threading.Event(), threading.Event()
+
+    def work(job: int, stop: threading.Event) -> int:
+        if job == 1:
+            started.set()
+            waited.append(stop.wait(20))
+            done.set()
+        else:
+            assert started.wait(20)
+        return job
+
+    for pos, _ in as_completed(range(2), work, 2):
+        assert pos == 0
+        break
+    assert done.wait(20)
+    assert waited == [True]
