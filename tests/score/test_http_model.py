@@ -193,15 +193,44 @@ def agreeing(tokenizer: Any, folder: Path) -> Iterator[tuple[FakeServer, list[Ht
         )
 
 
-def test_tokens_shown_as_parts_of_characters_are_told_apart(serve: Any, tokenizer: Any) -> None:
-    """Every byte of an emoji is shown as the same replacement character; the border must still be right."""
-    server = serve("id_strings")
-    engine = model(server, mode="echo")
-    text, words = "feel \U0001f600", ["\U0001f601", "\U0001f602\U0001f603", " \U0001f600"]
-    values, item = expected(server, text, words)
-    found = engine.loglik([prompt(text)], [words])
+def test_tokens_shown_as_parts_of_characters_are_told_apart() -> None:
+    """Other tokens may be shown alike, when they hold parts of characters; the border must still be right.
+
+    The emoji's bytes f0 9f 98 80 are cut [f0 9f][98 80] alone and [f0 9f 98][80 c3] before a letter that begins with
+    c3, and both are shown as one replacement character and then two.
+    """
+    made = _bytes_tokenizer([(0x80, 0xC3), (0x98, 0x80), (0xF0, 0x9F), (0xF09F, 0x98)])
+    text, words = "a \U0001f600", ["\u00e9", " b"]
+    alone, joint = made(text)["input_ids"], made(text + words[0])["input_ids"]
+    assert len(alone) == 4
+    assert alone[2:] != joint[2:4]
+    with FakeServer(made, EVERYTHING - {"id_strings"}) as server:
+        assert [server.shown(token, False) for token in alone] == [server.shown(token, False) for token in joint[:4]]
+        values, item = expected(server, text, words)
+        found = model(server, mode="echo").loglik([prompt(text)], [words])
+    assert found.prompt_tokens[0] == len(item.context) == 2
     np.testing.assert_allclose(found.values[0], values, atol=1e-9)
-    assert found.prompt_tokens[0] == len(item.context) == len(tokenizer(text)["input_ids"])
+
+
+def _bytes_tokenizer(merges: list[tuple[int, int]]) -> Any:
+    """Byte pairs, bytes written as numbers; blanks do not part words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    shown = [number for number in range(256) if chr(number).isprintable() and number not in (0x20, 0xA0, 0xAD)]
+    # The usual names of bytes: printable ones are themselves, the others stand from U+0100 on.
+    others = (number for number in range(256) if number not in shown)
+    names = {**{number: chr(number) for number in shown}, **{n: chr(256 + i) for i, n in enumerate(others)}}
+
+    def name(part: int) -> str:
+        return "".join(names[byte] for byte in part.to_bytes((part.bit_length() + 7) // 8 or 1, "big"))
+
+    pairs = [(name(left), name(right)) for left, right in merges]
+    vocabulary = [*names.values(), *(left + right for left, right in pairs)]
+    raw = Tokenizer(models.BPE({token: place for place, token in enumerate(vocabulary)}, pairs))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=raw)
 
 
 def test_many_choices_take_as_many_requests_as_a_server_allows_ids(serve: Any, folder: Path, tokenizer: Any) -> None:
@@ -694,6 +723,19 @@ def test_limits_hold_in_every_minute(
         window = [size for start, size in sent if end - 60 + 1e-6 < start <= end]
         assert requests is None or len(window) <= requests
         assert tokens is None or sum(window) <= tokens
+
+
+@pytest.mark.parametrize("limits", [(1, None), (None, 10)])
+def test_a_minute_is_a_whole_minute(limits: tuple[int | None, int | None]) -> None:
+    clock, stop = VirtualClock(), threading.Event()
+    limit = Limits(*limits, clock)
+    limit.acquire(10, stop)
+    clock.time += 59.5
+    limit.acquire(10, stop)
+    assert clock.now() == pytest.approx(1060)
+    clock.time += 60
+    limit.acquire(10, stop)
+    assert clock.now() == pytest.approx(1120)
 
 
 def test_a_request_larger_than_a_minute_is_refused(serve: Any) -> None:
