@@ -47,7 +47,8 @@ def score_items(engine: Engine, items: Sequence[EncodedItem], usage: Usage) -> F
     gives log-probabilities of 0 for cached tokens.
     """
     found = np.full((len(items), max(len(item.choices) for item in items)), np.nan)
-    walks = np.array([not prefill_is_cheaper(item, engine.block) for item in items])
+    # With an adapter vLLM (0.32, CPU) fails on prompt_logprobs: it has its rows of logits counted by requests.
+    walks = np.array([engine.adapted or not prefill_is_cheaper(item, engine.block) for item in items])
     for way, score in ((walks, _walk), (~walks, _prefill)):
         part = [item for item, chosen in zip(items, way, strict=True) if chosen]
         if part:

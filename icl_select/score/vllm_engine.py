@@ -107,6 +107,11 @@ class Engine:
         """Tokens of a block of the prefix cache."""
         return int(self._llm.llm_engine.vllm_config.cache_config.block_size)
 
+    @property
+    def adapted(self) -> bool:
+        """Whether a LoRA adapter is used."""
+        return self._lora is not None
+
     def forget(self) -> None:
         """Empty the prefix cache: what other calls left in it would change the last digits of the next."""
         if not self._llm.reset_prefix_cache():

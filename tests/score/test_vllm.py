@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -330,6 +332,49 @@ def test_a_scorer_of_a_campaign(folder: Path, model: VllmModel) -> None:
     found = scorer.score([item])[0]
     values = model.loglik([prompt("How do you feel?")], [["\nTrue", "\nFalse"]])
     assert list(found.scores.values()) == pytest.approx((values.values / values.tokens)[0].tolist(), abs=1e-12)
+
+
+def save_adapter(folder: Path) -> Path:
+    """A LoRA adapter of rank 4, scale 2, on queries and values, as peft writes it."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "task_type": "CAUSAL_LM", "lora_dropout": 0.0}))
+    generator = torch.Generator().manual_seed(1)
+    weights = {}
+    for layer, part in itertools.product(range(2), ("q_proj", "v_proj")):
+        name = f"base_model.model.model.layers.{layer}.self_attn.{part}"
+        weights[f"{name}.lora_A.weight"] = 0.3 * torch.randn(4, 128, generator=generator)
+        weights[f"{name}.lora_B.weight"] = 0.3 * torch.randn(128, 4, generator=generator)
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_an_adapter_changes_the_weights(folder: Path, tmp_path: Path) -> None:
+    """Against the bare model with 2 B A added to its weights; its content is part of the fingerprint."""
+    from safetensors.torch import load_file
+
+    adapter = save_adapter(tmp_path / "adapter")
+    adapted, plain, literal = (
+        VllmModel(str(folder), lora=adapter, kv_cache_gib=0.25),
+        VllmModel(str(folder)),
+        Reference(folder),
+    )
+    assert adapted.fingerprint != plain.fingerprint
+    assert str(tmp_path) not in str(dict(adapted.versions)) + adapted.name
+    choices = ["\nTrue", "\nFalse", " " + "qwertyuiop" * 3]
+    before = literal.loglik("How do you feel", choices)[0]
+    weights = load_file(adapter / "adapter_model.safetensors")
+    for layer, part in itertools.product(range(2), ("q_proj", "v_proj")):
+        name = f"base_model.model.model.layers.{layer}.self_attn.{part}"
+        changed = getattr(literal.model.model.layers[layer].self_attn, part).weight
+        changed.data += 2 * (weights[f"{name}.lora_B.weight"] @ weights[f"{name}.lora_A.weight"])
+    expected = literal.loglik("How do you feel", choices)[0]
+    assert max(abs(a - b) for a, b in zip(before, expected, strict=True)) > 0.01
+    assert adapted.loglik([prompt("How do you feel")], [choices]).values[0] == pytest.approx(expected, abs=1e-4)
+    adapted.close()
 
 
 def test_an_engine_that_dies_says_what_to_do_and_starts_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
