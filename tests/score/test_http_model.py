@@ -510,6 +510,24 @@ def test_retry_after_is_honoured_by_all_requests(serve: Any, date: bool) -> None
     assert clock.sleeps[0] <= 42.1
 
 
+def test_a_pause_holds_back_whoever_is_not_waiting_yet(serve: Any) -> None:
+    """The request that was told to wait wakes too early here, so it meets the gate as any other would."""
+
+    class Impatient(VirtualClock):
+        def sleep(self, seconds: float, stop: threading.Event) -> None:
+            if self.sleeps:
+                super().sleep(seconds, stop)
+            else:
+                self.sleeps.append(seconds)
+
+    clock, times = Impatient(), []
+    server = serve()
+    server.faults.append(Fault(429, {"Retry-After": "42"}))
+    server.gate = lambda body: times.append(clock.now())
+    model(server, clock=clock).generate([prompt("a b")], Decoding(1))
+    assert times == [1000, pytest.approx(1042)]
+
+
 def test_a_pause_longer_than_a_run_is_not_waited_for(serve: Any) -> None:
     clock = VirtualClock()
     server = serve()
