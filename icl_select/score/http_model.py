@@ -76,6 +76,8 @@ class HttpModel:
         What the server runs, in your words: revision, dtype, quantisation. With it, answers are kept under model and
         `served`, whatever the address; without it, the host is part of the key, because nobody knows what is behind
         another one.
+    clock : Clock, optional
+        Time to wait by; tests pass one that does not wait.
 
     Attributes
     ----------
@@ -214,9 +216,10 @@ class HttpModel:
 
         Notes
         -----
-        Requests: one for each item (in mode ``token_ids`` one more for every 128 distinct tokens). Prompt tokens
-        that a server without a prefix cache computes, for choices of t tokens in all: ``token_ids`` once for each
-        distinct beginning, ``echo`` once for each choice, and by text once more.
+        One request for each item; in mode ``token_ids`` one more for every 128 distinct tokens. What a server without
+        a prefix cache reads: in mode ``token_ids`` the prompt once for each distinct beginning of its choices (once
+        in all for label words of one token), in mode ``echo`` once for each choice, and without a tokenizer once
+        more.
         """
         rows = {answer[0]: Row(*answer[1:]) for answer in self.loglik_each(prompts, choices)}
         width = max((len(words) for words in choices), default=0)
