@@ -13,6 +13,8 @@ from cyclopts import App, Parameter
 from icl_select.cli._output import emit_json, emit_rows, remark, write_text
 from icl_select.errors import ConfigError
 
+from .published_cli import published
+
 __all__ = ["app"]
 
 GATE_FAILED = 100
@@ -47,7 +49,9 @@ def run(
     resume: Annotated[bool, Parameter(negative="")] = False,
     workers: Workers = None,
     log_samples: Annotated[bool, Parameter(name=["--log-samples", "-s"], negative="")] = False,
+    protocol: Literal["sound", "published"] | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
+    tokens_per_second: str | None = None,
     as_json: Json = False,
 ) -> int:
     """Run a campaign: every task, method, budget and draw that is not there yet, then the verdicts.
@@ -55,8 +59,8 @@ def run(
     Parameters
     ----------
     config
-        Campaign file (YAML), or the name of a shipped one: demo, knn_nine. `icl-select eval schema` prints what a
-        file may hold.
+        Campaign file (YAML), or the name of a shipped one: demo, knn_nine, tiny_llm, votek_table2, ... `icl-select
+        eval schema` prints what a file may hold.
     data_dir
         Folder with one folder per benchmark; without, the Hugging Face hub is read.
     output
@@ -76,17 +80,22 @@ def run(
     encoder
         Encoder of the texts.
     scorer
-        Scorer with parameters, such as 'knn(k=1)'.
+        Scorer with parameters, such as 'knn(k=1)' or "vllm(model='EleutherAI/gpt-j-6b', dtype='float16')".
     cache
-        Keep embeddings on disk (ICS_CACHE_DIR).
+        Keep embeddings and a model's answers in the cache folder (ICS_CACHE_DIR). Without, embeddings are not kept,
+        and answers are kept in the run folder.
     resume
         Insist that the run folder holds an interrupted run. Without, finished cells are used all the same.
     workers
         Processes that compute cells; default: the cores that this process may use, at most 4.
     log_samples
         Write every item of every cell as JSON lines, as lm-evaluation-harness does.
+    protocol
+        sound, or published: repeat what the published code does to prompts and answers.
     dry_run
-        List the cells and what is missing; compute nothing.
+        List the cells and what is missing, and estimate prompts, tokens, time, memory and cost; compute nothing.
+    tokens_per_second
+        For --dry-run: measured speed of the engine, a number or the folder of a previous run with the same model.
     as_json
         Write the results as JSON to standard output instead of a table.
     """
@@ -104,6 +113,7 @@ def run(
         "draws": draws,
         "encoder": encoder,
         "scorer": scorer,
+        "protocol": protocol,
     }
     campaign = load_campaign(
         find_config(config),
@@ -114,7 +124,7 @@ def run(
     if resume and not (campaign.folder / "campaign.json").exists():
         raise ConfigError(f"--resume: {campaign.folder} holds no interrupted run. Leave --resume out to start one.")
     if dry_run:
-        return list_cells(campaign, as_json=as_json)
+        return list_cells(campaign, tokens_per_second=tokens_per_second, as_json=as_json)
     return launch(campaign, workers=workers, cache=cache, log_samples=log_samples, as_json=as_json)
 
 
@@ -263,6 +273,9 @@ def schema(*, as_json: Json = False) -> int:
 
     write_text(schema_text())
     return 0
+
+
+app.command(published)
 
 
 def _comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:

@@ -18,6 +18,7 @@ from icl_select.stats import Comparison, Design, budget_curve, compare, compare_
 
 from .config import Campaign
 from .plan import PROTOCOL, TaskPlan
+from .published import attach, figures_key
 from .store import Cell, CellName, RunFolder
 
 __all__ = ["SCHEMA", "Scores", "build_results", "results_key"]
@@ -58,7 +59,7 @@ def results_key(campaign: Campaign, plans: Sequence[TaskPlan]) -> str:
     """Hash of everything that results.json depends on."""
     cells = [[name.path, key] for plan in plans for name, key in plan.cells()]
     made_by = [SCHEMA, PROTOCOL, ANALYSIS, __version__]
-    return fingerprint(made_by, campaign.shown(), cells, [p.texts_key for p in plans])
+    return fingerprint(made_by, campaign.shown(), figures_key(campaign), cells, [p.texts_key for p in plans])
 
 
 def build_results(
@@ -95,7 +96,7 @@ def build_results(
         families.append(_comparisons(campaign, plan, table))
     if campaign.family == "campaign":
         families = [[pair for family in families for pair in family]]
-    return {
+    results: dict[str, Any] = {
         "schema": SCHEMA,
         "name": campaign.name,
         "key": results_key(campaign, plans),
@@ -112,6 +113,7 @@ def build_results(
             for part in ("density", "duplicates", "leaks", "truncation")
         },
     }
+    return attach(results, campaign)
 
 
 def _read_scores(campaign: Campaign, store: RunFolder, plan: TaskPlan) -> dict[tuple[str, int], Scores]:

@@ -167,6 +167,8 @@ class Campaign(_Model):
     def shown(self) -> dict[str, Any]:
         """The configuration as results carry it: everything but the paths of this machine."""
         shown = self.model_dump(mode="json", exclude={"data_dir", "output"})
+        if self.published is not None:
+            shown["published"] = Path(self.published).name
         for key in ("scorer", "encoder"):
             shown[key] = _without_folders(shown[key])
         for task in shown["tasks"]:
@@ -262,6 +264,8 @@ def _listed(content: Mapping[str, Any]) -> list[Any]:
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     if isinstance(content.get("data_dir"), str):
         content["data_dir"] = str(folder / content["data_dir"])
+    if isinstance(content.get("published"), str) and Path(content["published"]).suffix:
+        content["published"] = str(folder / content["published"])
     for task in _listed(content):
         if isinstance(task, dict):
             for key in ("pool", "test"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from icl_select import registry
+from icl_select.score.tiny import TINY
 from icl_select.stats import Design, design_notes, overlap_note
 
 from .config import Campaign
@@ -26,6 +28,8 @@ def describe_design(campaign: Campaign, plans: Sequence[TaskPlan]) -> dict[str, 
     family = family_size(campaign, len(active))
     tasks = {}
     notes: list[str] = [f"{plan.name}: {plan.skipped}" for plan in plans if plan.skipped is not None]
+    if registry.parse(campaign.scorer).params.get("model") == TINY:
+        notes.append("The model is tiny and its weights are random: accuracy is at chance, whatever is labelled.")
     for plan in active:
         share = overlap([draw.test for draw in plan.draws])
         n_items = len(plan.draws[0].test)

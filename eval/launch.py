@@ -6,9 +6,11 @@ import os
 
 from icl_select.cli._output import emit_json, emit_rows, remark, write_text
 from icl_select.report import render_table
+from icl_select.score import load_scorer
 
 from .config import Campaign
 from .design import describe_design
+from .estimate import estimate, read_speed
 from .runner import missing_cells, plan_campaign, run
 from .samples import write_samples
 from .store import RunFolder
@@ -40,8 +42,9 @@ def launch(
     return 0
 
 
-def list_cells(campaign: Campaign, *, as_json: bool = False) -> int:
-    """Write every cell of a campaign and whether it is missing, and compute none; returns the exit code."""
+def list_cells(campaign: Campaign, *, tokens_per_second: str | None = None, as_json: bool = False) -> int:
+    """Write every cell and whether it is missing, with an estimate of what they cost; returns the exit code."""
+    speed = None if tokens_per_second is None else read_speed(tokens_per_second)
     plans, _ = plan_campaign(campaign)
     missing = missing_cells(RunFolder(campaign.folder), plans)
     todo = {job.name(budget) for jobs in missing.values() for job, budgets in jobs for budget in budgets}
@@ -53,8 +56,12 @@ def list_cells(campaign: Campaign, *, as_json: bool = False) -> int:
     design = describe_design(campaign, plans)
     for note in design["notes"]:
         remark(note)
+    costs = estimate(campaign, plans, load_scorer(campaign.scorer), missing=missing, tokens_per_second=speed)
+    for line in costs.lines():
+        remark(line)
     if as_json:
-        emit_json({"cells": cells, "n_cells": len(cells), "n_missing": len(todo), "design": design})
+        sizes = {"n_cells": len(cells), "n_missing": len(todo)}
+        emit_json({"cells": cells, **sizes, "design": design, "estimate": costs.to_dict()})
         return 0
     emit_rows([*_CELL, "missing"], [list(cell.values()) for cell in cells])
     remark(f"{len(todo)} of {len(cells)} cells to compute")

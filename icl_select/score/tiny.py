@@ -33,7 +33,7 @@ _SAMPLE = (
 )
 
 
-def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_length: int = 2048) -> Path:
+def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_length: int = 4096) -> Path:
     """Write a Llama of 0.6 million parameters with random weights, and a byte-level tokenizer made for it.
 
     Parameters
@@ -43,7 +43,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
     seed : int, default=0
     vocabulary : int, default=1024
         Tokens at most, at least 260.
-    max_length : int, default=2048
+    max_length : int, default=4096
         Tokens that it reads.
 
     Returns
