@@ -105,9 +105,8 @@ def compare(engine: TransformersModel, device: str, prompts: list[Prompt], title
     slow, fast = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = " ".join(f"{a / b:.1f}" for a, b in times)
     usage = {key: value - before[key] for key, value in vars(engine.usage).items()}
-    print(
-        f"{title}: {len(prompts)} prompts of {usage['prompt_tokens'] / usage['requests']:.0f} tokens, 5 labels, {device}"
-    )
+    length = usage["prompt_tokens"] / usage["requests"]
+    print(f"{title}: {len(prompts)} prompts of {length:.0f} tokens, {len(LABELS)} labels, {device}")
     print(f"  one forward for each prompt and label {len(prompts) / slow:8.2f} prompts/s")
     print(f"  this engine                           {len(prompts) / fast:8.2f} prompts/s")
     print(f"  ratio {slow / fast:.1f}x (by round: {ratios}); largest difference {np.abs(plain - ours).max():.1e}")

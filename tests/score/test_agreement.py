@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,14 @@ pytest.importorskip("vllm", reason="needs icl-select[vllm]")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 LENGTH = 256
-# Float32: what engines that add in another order may differ by.
-CLOSE = 1e-4
+# What engines that add in another order may differ by in float32; sums of hundreds of nats carry seven digits.
+CLOSE = {"atol": 1e-4, "rtol": 1e-6}
 DEMONSTRATIONS = "question: is the claim True or False?\nanswer: True\n\n\n" * 4
 
 Engines = dict[str, LanguageModel]
+
+# A server that echoes has to write one token as well, which takes the room of one before it.
+ECHO = "server, echo"
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +49,7 @@ def engines(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "transformers": TransformersModel(str(folder), device="cpu", threads=1),
             "vllm": inside,
             "server": HttpModel(SERVED, url=server.url, tokenizer=str(folder), mode="token_ids"),
-            "server, echo": HttpModel(SERVED, url=server.url, tokenizer=str(folder), mode="echo"),
+            ECHO: HttpModel(SERVED, url=server.url, tokenizer=str(folder), mode="echo"),
         }
         inside.close()
 
@@ -53,6 +57,15 @@ def engines(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def literal(folder: Path) -> Literal:
     return Literal(folder, max_length=LENGTH)
+
+
+def read(literal: Literal, name: str, texts: list[str], choices: list[str]) -> Any:
+    """(texts, choices): log-probabilities, prompts being cut as an engine must cut them."""
+    literal.max_length = LENGTH - (name == ECHO)
+    try:
+        return np.array([literal.loglik(text, choices) for text in texts])
+    finally:
+        literal.max_length = LENGTH
 
 
 # Every plane of Unicode but the surrogates; words the tokenizer knows as one token, so that prompt and choice join.
@@ -84,15 +97,16 @@ def ask(engine: LanguageModel, texts: list[str], choices: list[str]) -> Loglik:
 def test_choices_have_the_same_log_probabilities(
     engines: Engines, literal: Literal, texts: list[str], choices: list[str]
 ) -> None:
-    wanted = np.array([literal.loglik(text, choices) for text in texts])
     found = {name: ask(engine, texts, choices) for name, engine in engines.items()}
     first = found["transformers"]
     for name, one in found.items():
-        np.testing.assert_allclose(one.values, wanted, atol=CLOSE, rtol=0, err_msg=name)
+        wanted = read(literal, name, texts, choices)
+        np.testing.assert_allclose(one.values, wanted, **CLOSE, err_msg=name)
         assert np.argmax(one.values, axis=1).tolist() == np.argmax(wanted, axis=1).tolist(), name
         assert one.tokens.tolist() == first.tokens.tolist(), name
-        assert one.prompt_tokens.tolist() == first.prompt_tokens.tolist(), name
-        assert one.truncated.tolist() == first.truncated.tolist(), name
+        if name != ECHO:
+            assert one.prompt_tokens.tolist() == first.prompt_tokens.tolist(), name
+            assert one.truncated.tolist() == first.truncated.tolist(), name
 
 
 @quiet
@@ -104,8 +118,11 @@ def test_texts_are_the_same(engines: Engines, literal: Literal, texts: list[str]
         made = engines[name].generate([prompt_of(text) for text in texts], decoding)
         for text, one in zip(texts, made, strict=True):
             written, ids, logprobs, finished = literal.write(text, decoding)
-            assert (one.text, one.tokens, one.finished) == (written, len(ids), finished), (name, text)
-            np.testing.assert_allclose(one.logprobs, logprobs, atol=CLOSE, rtol=0, err_msg=name)
+            # A server holds back the bytes of a character that the token limit leaves unfinished.
+            end = "\N{REPLACEMENT CHARACTER}" if name == "server" and not finished else ""
+            assert one.text.rstrip(end) == written.rstrip(end), (name, text)
+            assert (one.tokens, one.finished) == (len(ids), finished), (name, text)
+            np.testing.assert_allclose(one.logprobs, logprobs, **CLOSE, err_msg=name)
 
 
 @pytest.mark.parametrize("room", [0, 1, 2])
@@ -115,11 +132,12 @@ def test_at_the_limit_of_what_the_model_reads(engines: Engines, literal: Literal
     longest = max(len(literal.encode("claim" + choice)) - len(literal.encode("claim")) for choice in choices)
     count = LENGTH - longest - len(literal.encode("the")) + 1 - room
     texts = ["the" + " claim" * count, "the" + " claim" * (count - 1)]
-    wanted = np.array([literal.loglik(text, choices) for text in texts])
     for name, engine in engines.items():
         one = ask(engine, texts, choices)
-        np.testing.assert_allclose(one.values, wanted, atol=CLOSE, rtol=0, err_msg=name)
-        assert one.truncated.tolist() == [room == 0, False], name
+        wanted = read(literal, name, texts, choices)
+        np.testing.assert_allclose(one.values, wanted, **CLOSE, err_msg=name)
+        if name != ECHO:
+            assert one.truncated.tolist() == [room == 0, False], name
 
 
 def test_predictions_are_the_same(engines: Engines) -> None:
@@ -132,7 +150,7 @@ def test_predictions_are_the_same(engines: Engines) -> None:
     outputs = {
         name: [answer.output for answer in ModelScorer(engine).score(items)]
         for name, engine in engines.items()
-        if name != "server, echo"
+        if name != ECHO
     }
     assert outputs["vllm"] == outputs["transformers"]
     assert outputs["server"] == outputs["transformers"]
