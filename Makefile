@@ -2,13 +2,13 @@
 # make test   the whole test suite, but for what runs vLLM
 # make test-vllm  those, in .venv-vllm
 # make check  lint, types, import contracts, doctests
-# make bench  the speed ratios and the calibration of the statistics
+# make bench  the speed ratios and the calibration of the statistics; make bench-vllm that of label scoring by vLLM
 
 # One thread a process: two BLAS threads on shared cores are slower than one. Tests never ask a model hub.
 TEST_ENV = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PY = .venv/bin/python
 
-.PHONY: demo setup test test-vllm check doctest bench wheel-check clean
+.PHONY: demo setup test test-vllm check doctest bench bench-vllm wheel-check clean
 
 demo:
 	@scripts/setup.sh demo
@@ -45,6 +45,10 @@ bench:
 	$(PY) benchmarks/select_speed.py
 	$(PY) benchmarks/calibration.py
 	$(PY) benchmarks/calibration_real.py
+
+bench-vllm:
+	@scripts/setup.sh test,vllm
+	HF_HUB_OFFLINE=1 .venv-vllm/bin/python benchmarks/label_scoring.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -62,7 +62,7 @@ def prefill_is_cheaper(item: EncodedItem, block: int) -> bool:
 
     A cached prefix is a number of whole blocks: every read of a walk computes again what stands behind the last of
     them, half a block on average, and a request costs about as much as 16 tokens. With blocks of 16 (GPU) a walk wins
-    for four endings of 20 tokens after 1,000; with blocks of 128 (CPU) it computes more tokens than four times 1,000.
+    for four endings of 20 tokens after 1,000; with blocks of 128 it would compute more tokens than four times 1,000.
     What other prompts have left in the cache is not counted, so that the way depends on the item alone.
 
     Parameters

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +26,6 @@ from icl_select.score.vllm_setup import Build, EngineOptions, find_adapter, find
 from icl_select.types import Decoding, Prompt
 
 __all__ = ["VllmModel", "vllm"]
-
-T = TypeVar("T")
 
 # vLLM quietly draws at this temperature where a lower one is asked for.
 _COOLEST = 0.01
@@ -193,7 +191,7 @@ class VllmModel:
             return Loglik(np.zeros((0, 0)), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
         items = self._texts.encode_items(prompts, choices, max_length=self.max_length)
         engine = self._start()
-        found = self._run(engine, lambda: score_items(engine, items, self.usage))
+        found = score_items(engine, items, self.usage)
         return Loglik(
             found,
             token_counts(items),
@@ -246,7 +244,7 @@ class VllmModel:
             )
             for text in texts
         ]
-        outputs = self._run(engine, lambda: engine.ask(read, parameters, self.usage))
+        outputs = engine.ask(read, parameters, self.usage)
         self.usage.generated_tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
         return [
             self._generation(output.outputs[0], ids, len(ids) < len(whole), decoding)
@@ -264,19 +262,12 @@ class VllmModel:
         return Texts(self._source, chat=self.chat)
 
     def _start(self) -> Engine:
-        """The engine with nothing in its prefix cache."""
-        if self._running is None:
+        """The engine with nothing in its prefix cache; another one after one that failed."""
+        if self._running is None or self._running.closed:
             self._running = Engine(self._source, self._build, self._adapter, self._options, progress=self.progress)
         else:
             self._running.forget()
         return self._running
-
-    def _run(self, engine: Engine, work: Callable[[], T]) -> T:
-        """Do what asks the engine; one that fails has closed itself, and the next call starts another."""
-        self._running = None
-        done = work()
-        self._running = engine
-        return done
 
     def _read(self, encoded: Sequence[list[int]], prompts: Sequence[Prompt], max_tokens: int) -> list[list[int]]:
         """What the model reads of each prompt before it writes."""
