@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from icl_select._models import failures
+from icl_select._models import Source, failures
 from icl_select._optional import require
 from icl_select.errors import ModelError
 from icl_select.score.source import find_model
@@ -100,7 +100,7 @@ def measure_model(
     chosen = _dtype_name(config) if dtype == "auto" else dtype
     if chosen not in DTYPE_BYTES:
         raise ModelError(f"the memory of {source} in {chosen!r} is not known. Known are {', '.join(DTYPE_BYTES)}.")
-    with failures(source.name, None if source.local else source.revision, local=source.local):
+    with failures(source.name, source.hub_revision, local=source.local):
         parameters = sum(weight.numel() for weight in skeleton(config).parameters())
     length = max_length or getattr(text, "max_position_embeddings", None)
     if length is None:
@@ -125,9 +125,9 @@ def skeleton(config: Any) -> Any:
         return transformers.AutoModelForCausalLM.from_config(config)
 
 
-def _config(source: Any) -> Any:
+def _config(source: Source) -> Any:
     transformers = require("transformers", extra="models", purpose="reading the configuration of a model")
-    revision = None if source.local else source.revision
+    revision = source.hub_revision
     with failures(source.name, revision, local=source.local):
         return transformers.AutoConfig.from_pretrained(source.location, revision=revision, trust_remote_code=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from icl_select import registry
 from icl_select.cli._output import emit_json, emit_rows, remark, write_text
 from icl_select.report import render_table
 from icl_select.score import load_scorer
@@ -29,6 +30,7 @@ def launch(
     as_json: bool = False,
 ) -> int:
     """Run a campaign and write its results as a table or as JSON; returns the exit code."""
+    _tell_price(campaign)
     done = run(campaign, workers=_cores() if workers is None else workers, cache=None if cache else False, say=remark)
     if log_samples:
         plans, _ = plan_campaign(campaign)
@@ -40,6 +42,17 @@ def launch(
         write_text(render_table(done.results) + "\n")
     remark(f"report: {done.folder / 'report.html'}")
     return 0
+
+
+def _tell_price(campaign: Campaign) -> None:
+    """Where requests are paid for, say before the first one what is to be expected."""
+    if not {"price_in", "price_out"} & set(registry.parse(campaign.scorer).params):
+        return
+    plans, _ = plan_campaign(campaign)
+    missing = missing_cells(RunFolder(campaign.folder), plans)
+    costs = estimate(campaign, plans, load_scorer(campaign.scorer), missing=missing)
+    if costs.cost is not None:
+        remark(f"estimated cost: {costs.cost:,.2f} at most (--dry-run shows how; max_spend caps it).")
 
 
 def list_cells(campaign: Campaign, *, tokens_per_second: str | None = None, as_json: bool = False) -> int:

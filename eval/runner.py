@@ -100,8 +100,8 @@ def _check_rule(task: Task, scorer: Scorer) -> None:
         )
     if "content_free" in wanted and not task.blank:
         raise ConfigError(
-            f"task {task.name}: the scoring rule of {scorer.name} asks with an emptied query, and the task names no field "
-            "that can be emptied. Use another rule."
+            f"task {task.name}: the scoring rule of {scorer.name} asks with an emptied query, and the task names no "
+            "field that can be emptied. Use another rule."
         )
 
 

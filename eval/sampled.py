@@ -184,7 +184,8 @@ def _sample(
     """Token counts of real prompts of one shape, in the order of ``_FIELDS``."""
     task = plan.data.task
     rng = np.random.default_rng(seed_from(campaign.seed, "estimate", task.name, group.shown, group.from_pool))
-    prompting = prompting_of(campaign, task, scorer)
+    # What is shared is not known before anything is retrieved; the order changes next to nothing of a length.
+    prompting = prompting_of(campaign, task, scorer, frequency={})
     for _ in range(size):
         draw = plan.draws[int(rng.integers(len(plan.draws)))]
         rows, pool = (plan.data.pool, draw.pool) if group.from_pool else (plan.data.test, draw.test)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from icl_select._optional import require
 from icl_select.errors import ModelError, ParameterError, suggest
 from icl_select.types import IntArray
 
-__all__ = ["Source", "check_dtype", "failures", "file_hash", "find_source", "length_batches", "start_torch"]
+__all__ = [
+    "Source",
+    "check_dtype",
+    "failures",
+    "file_hash",
+    "files_hash",
+    "find_source",
+    "length_batches",
+    "start_torch",
+]
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -39,6 +48,16 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision[:12]}"
+
+    @property
+    def hub_revision(self) -> str | None:
+        """What loaders are given beside `location`: the commit; None for a folder."""
+        return None if self.local else self.revision
+
+    @property
+    def pinned(self) -> str:
+        """One name to load it by again: the folder, or ``id@revision``."""
+        return self.location if self.local else f"{self.name}@{self.revision}"
 
 
 def find_source(model: str, revision: str | None) -> Source:
@@ -110,20 +129,32 @@ def _load_errors() -> tuple[type[Exception], ...]:
 
 def _content_hash(folder: Path) -> str:
     """Hash names and bytes of every file that can change vectors; hidden files and Markdown cannot."""
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    return files_hash(
+        (name, path)
+        for name, path in found
+        if path.suffix != ".md" and not any(part.startswith(".") for part in name.split("/"))
+    )
+
+
+def files_hash(files: Iterable[tuple[str, Path]]) -> str:
+    """Hash the names and bytes of files, in the order given."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
-        relative = path.relative_to(folder)
-        if path.is_file() and path.suffix != ".md" and not any(part.startswith(".") for part in relative.parts):
-            stat = path.stat()
-            digest.update(f"{relative.as_posix()}\0{file_hash(str(path), stat.st_size, stat.st_mtime_ns)}\n".encode())
+    for name, path in files:
+        digest.update(f"{name}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=256)
-def file_hash(path: str, size: int, mtime_ns: int) -> str:
+def file_hash(path: Path) -> str:
     """SHA-256 of a file, read once per process unless its size or time changes."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
     try:
-        with Path(path).open("rb") as stream:
+        with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         raise ModelError(f"cannot read {path} ({exc.strerror}). Check the model folder and its permissions.") from exc

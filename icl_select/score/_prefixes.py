@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Shared", "common_length", "reused_tokens", "share_prefixes"]
+from icl_select.score.encoding import common_length
+
+__all__ = ["Shared", "reused_tokens", "share_prefixes"]
 
 # Computing a beginning by itself costs one more call of the model and splits a batch; fewer tokens saved are not
 # worth it.
@@ -112,11 +114,3 @@ def reused_tokens(tree: Shared, n: int) -> list[int]:
 
     visit(tree, 0)
     return reused
-
-
-def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """Tokens that two sequences begin with in common."""
-    for place, (left, right) in enumerate(zip(a, b, strict=False)):
-        if left != right:
-            return place
-    return min(len(a), len(b))

@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from icl_select.score._prefixes import common_length
-from icl_select.score.encoding import EncodedItem
+from icl_select.score.encoding import EncodedItem, common_length
 
 __all__ = ["Questions", "Read", "Stem", "ask"]
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icl_select._cache import CACHE_VARIABLE, CacheFile, cache_file_name, checksum
-from icl_select.score.protocol import Generation, LanguageModel
-from icl_select.types import FloatArray, IntArray
+from icl_select.score.protocol import Generation, LanguageModel, LoglikRow
 
-__all__ = ["AnswerFile", "Row", "make_row", "pack_row", "pack_text", "read_row", "read_text"]
+__all__ = ["AnswerFile", "pack_row", "pack_text", "read_row", "read_text"]
 
 log = logging.getLogger(__name__)
 
@@ -88,39 +86,23 @@ def _sift(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[bytes, bytes], int]:
     return sound, damaged
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One prompt's line of a Loglik, without the places that its choices do not fill."""
-
-    values: FloatArray
-    tokens: IntArray
-    prompt_tokens: int
-    truncated: bool
-
-
-def make_row(values: Any, tokens: Any, prompt_tokens: Any, truncated: Any) -> Row:
-    """A row out of what engines return."""
-    return Row(
-        np.asarray(values, dtype=np.float64), np.asarray(tokens, dtype=np.int64), int(prompt_tokens), bool(truncated)
-    )
-
-
 # Answers as bytes: little-endian, every float with its 64 bits.
 _ROW = struct.Struct("<q?I")
 _TEXT = struct.Struct("<qq??I")
 
 
-def pack_row(row: Row) -> bytes:
+def pack_row(row: LoglikRow) -> bytes:
     """A row as bytes."""
-    head = _ROW.pack(row.prompt_tokens, row.truncated, len(row.values))
-    return head + row.values.astype("<f8").tobytes() + row.tokens.astype("<i8").tobytes()
+    head = _ROW.pack(int(row.prompt_tokens), bool(row.truncated), len(row.values))
+    return head + np.asarray(row.values, "<f8").tobytes() + np.asarray(row.tokens, "<i8").tobytes()
 
 
-def read_row(packed: bytes) -> Row:
+def read_row(packed: bytes) -> LoglikRow:
     """The row that was packed."""
     prompt_tokens, truncated, n = _ROW.unpack_from(packed)
     values = np.frombuffer(packed, "<f8", n, _ROW.size).astype(np.float64)
-    return Row(values, np.frombuffer(packed, "<i8", n, _ROW.size + 8 * n).astype(np.int64), prompt_tokens, truncated)
+    tokens = np.frombuffer(packed, "<i8", n, _ROW.size + 8 * n).astype(np.int64)
+    return LoglikRow(values, tokens, prompt_tokens, truncated)
 
 
 def pack_text(made: Generation) -> bytes:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from icl_select._cache import default_cache_folder
 from icl_select._fingerprint import fingerprint
 from icl_select._validation import check_int
 from icl_select.errors import ModelError
-from icl_select.score.answer_file import AnswerFile, Row, make_row, pack_row, pack_text, read_row, read_text
-from icl_select.score.protocol import Generation, LanguageModel, Loglik, Usage
+from icl_select.score.answer_file import AnswerFile, pack_row, pack_text, read_row, read_text
+from icl_select.score.protocol import Generation, LanguageModel, Loglik, LoglikRow, Usage
 from icl_select.score.schedule import prefix_order
 from icl_select.types import Decoding, Prompt
 
@@ -164,22 +162,14 @@ class CachedModel:
         """Return how likely each choice follows its prompt; see :class:`LanguageModel`."""
         model: Any = self.model
 
-        def ask(some: Sequence[_Request]) -> list[Row]:
+        def ask(some: Sequence[_Request]) -> list[LoglikRow]:
             return _lines(model.loglik([one.prompt for one in some], [one.choices for one in some]), some)
 
-        def stream(some: Sequence[_Request]) -> Iterator[tuple[int, Row]]:
-            asked = model.loglik_each([one.prompt for one in some], [one.choices for one in some])
-            for place, values, tokens, prompt_tokens, truncated in asked:
-                yield place, make_row(values, tokens, prompt_tokens, truncated)
+        def stream(some: Sequence[_Request]) -> Iterator[tuple[int, LoglikRow]]:
+            yield from model.loglik_each([one.prompt for one in some], [one.choices for one in some])
 
         words = [tuple(some) for some in choices]
-        rows = self._answers(("loglik",), prompts, words, ask, stream, pack_row, read_row)
-        width = max((len(row.values) for row in rows), default=0)
-        values, tokens = np.full((len(rows), width), np.nan), np.zeros((len(rows), width), dtype=np.int64)
-        for i, row in enumerate(rows):
-            values[i, : len(row.values)], tokens[i, : len(row.tokens)] = row.values, row.tokens
-        lengths = np.array([row.prompt_tokens for row in rows], dtype=np.int64)
-        return Loglik(values, tokens, lengths, np.array([row.truncated for row in rows], dtype=bool))
+        return Loglik.from_rows(self._answers(("loglik",), prompts, words, ask, stream, pack_row, read_row))
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt; see :class:`LanguageModel`."""
@@ -297,7 +287,7 @@ def content(prompt: Prompt, chat: bool) -> str | tuple[tuple[str, str], ...]:
     return tuple((str(m["role"]), str(m["content"])) for m in prompt.messages) if chat else prompt.text
 
 
-def _lines(found: Loglik, asked: Sequence[_Request]) -> list[Row]:
+def _lines(found: Loglik, asked: Sequence[_Request]) -> list[LoglikRow]:
     """One row for each request."""
     rows = zip(asked, found.values, found.tokens, found.prompt_tokens, found.truncated, strict=True)
-    return [make_row(v[: len(one.choices)], t[: len(one.choices)], p, cut) for one, v, t, p, cut in rows]
+    return [LoglikRow(v[: len(one.choices)], t[: len(one.choices)], p, cut) for one, v, t, p, cut in rows]

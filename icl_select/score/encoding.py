@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from icl_select.errors import ModelError, PromptError
+import numpy as np
 
-__all__ = ["Encode", "EncodedItem", "cut_left", "encode_item"]
+from icl_select.errors import ModelError, PromptError
+from icl_select.score.protocol import Loglik
+from icl_select.types import FloatArray
+
+__all__ = ["Encode", "EncodedItem", "common_length", "cut_left", "encode_item", "to_loglik"]
 
 Encode = Callable[[str], list[int]]
 """Text to token ids, with the special tokens that the model's tokenizer adds by itself in front."""
@@ -62,7 +66,7 @@ def encode_item(encode: Encode, prompt: str, choices: Sequence[str], *, max_leng
                 f"the choice {choice!r} has no token: the tokenizer encodes the prompt {prompt[-40:]!r} with it and "
                 "without it alike. Write it with characters that the tokenizer keeps."
             )
-    border = min(_common(alone, ids) for ids in joint)
+    border = min(common_length(alone, ids) for ids in joint)
     # Joint ids that are the beginning of the prompt's must still have a token to score.
     border = min(border, *(len(ids) - 1 for ids in joint))
     if border < 1:
@@ -89,11 +93,24 @@ def cut_left(encode: Encode, ids: Sequence[int], length: int) -> list[int]:
     if len(ids) <= length:
         return list(ids)
     # Most tokenizers put one special token in front or none, some two; what they append is no part of the beginning.
-    special = list(ids[: min(_common(encode(""), ids), length)])
+    special = list(ids[: min(common_length(encode(""), ids), length)])
     return special + list(ids[len(ids) - length + len(special) :])
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Tokens that two sequences begin with in common."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (left, right) in pairs if left != right), min(len(a), len(b)))
+
+
+def to_loglik(items: Sequence[EncodedItem], values: FloatArray) -> Loglik:
+    """The answer to encoded items, given the log-probability of each choice: (n, c), NaN where there is none."""
+    tokens = np.zeros(values.shape, dtype=np.int64)
+    for row, item in enumerate(items):
+        tokens[row, : len(item.choices)] = [len(choice) for choice in item.choices]
+    return Loglik(
+        values,
+        tokens,
+        np.array([len(item.context) for item in items], dtype=np.int64),
+        np.array([item.truncated for item in items], dtype=np.bool_),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from icl_select import __version__
 from icl_select._fingerprint import fingerprint, seed_from
 from icl_select.errors import DataError, PromptError
-from icl_select.score.protocol import Generation, Loglik, Usage
+from icl_select.score.protocol import Generation, Loglik, LoglikRow, Usage
 from icl_select.types import Decoding, FloatArray, Prompt
 
 __all__ = ["HashModel", "TableModel"]
@@ -76,19 +76,15 @@ class HashModel:
     def loglik(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> Loglik:
         """Return how likely each choice follows its prompt; see :class:`LanguageModel`."""
         self.calls += 1
-        width = max((len(words) for words in choices), default=0)
-        values, tokens = np.full((len(prompts), width), np.nan), np.zeros((len(prompts), width), dtype=np.int64)
-        contexts = []
-        for i, (prompt, words) in enumerate(zip(prompts, choices, strict=True)):
-            context, cut = self._read(prompt, max(map(len, words), default=0))
-            contexts.append((len(context), cut))
-            for j, word in enumerate(words):
-                tokens[i, j] = len(word)
-                values[i, j] = sum(self._next(context + word[:k])[_place(c)] for k, c in enumerate(word))
+        rows = [self._row(*pair) for pair in zip(prompts, choices, strict=True)]
         self.usage.requests += len(prompts)
-        self.usage.prompt_tokens += sum(length for length, _ in contexts)
-        lengths = np.array([length for length, _ in contexts], dtype=np.int64)
-        return Loglik(values, tokens, lengths, np.array([cut for _, cut in contexts], dtype=bool))
+        self.usage.prompt_tokens += sum(row.prompt_tokens for row in rows)
+        return Loglik.from_rows(rows)
+
+    def _row(self, prompt: Prompt, words: Sequence[str]) -> LoglikRow:
+        context, cut = self._read(prompt, max(map(len, words), default=0))
+        values = [sum(self._next(context + word[:k])[_place(c)] for k, c in enumerate(word)) for word in words]
+        return LoglikRow(np.array(values), np.array([len(word) for word in words]), len(context), cut)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt; see :class:`LanguageModel`."""
@@ -190,16 +186,15 @@ class TableModel:
         """Look the choices up; DataError for what the table does not hold."""
         self.calls += 1
         self.usage.requests += len(prompts)
-        width = max((len(words) for words in choices), default=0)
-        values, tokens = np.full((len(prompts), width), np.nan), np.zeros((len(prompts), width), dtype=np.int64)
-        for i, (prompt, words) in enumerate(zip(prompts, choices, strict=True)):
-            row = self.logprobs.get(prompt.text, {})
-            for j, word in enumerate(words):
-                if word not in row:
-                    raise DataError(f"the table has no choice {word!r} after the prompt {prompt.text!r}. Add it.")
-                values[i, j], tokens[i, j] = row[word], len(word)
-        lengths = np.array([len(prompt.text) for prompt in prompts], dtype=np.int64)
-        return Loglik(values, tokens, lengths, np.zeros(len(prompts), dtype=bool))
+        return Loglik.from_rows([self._row(*pair) for pair in zip(prompts, choices, strict=True)])
+
+    def _row(self, prompt: Prompt, words: Sequence[str]) -> LoglikRow:
+        known = self.logprobs.get(prompt.text, {})
+        for word in words:
+            if word not in known:
+                raise DataError(f"the table has no choice {word!r} after the prompt {prompt.text!r}. Add it.")
+        values, tokens = np.array([known[word] for word in words]), np.array([len(word) for word in words])
+        return LoglikRow(values, tokens, len(prompt.text), False)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Look the texts up; `decoding` cuts them."""

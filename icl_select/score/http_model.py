@@ -7,23 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from icl_select._fingerprint import fingerprint
 from icl_select._validation import check_int, is_number
 from icl_select.errors import ModelError, ParameterError, PromptError, suggest
 from icl_select.score.http.client import Client, server_address
 from icl_select.score.http.limits import Clock, Limits
 from icl_select.score.http.planner import Planner
-from icl_select.score.http.plans import Plan, Row
+from icl_select.score.http.plans import Plan
 from icl_select.score.http.probe import Way
 from icl_select.score.http.session import HttpUsage, Session
 from icl_select.score.http.spend import Estimate, Need, Spend
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import read_facts
-from icl_select.score.protocol import Generation, Loglik
+from icl_select.score.protocol import Generation, Loglik, LoglikRow
 from icl_select.score.source import find_model
-from icl_select.types import Decoding, FloatArray, IntArray, Prompt
+from icl_select.types import Decoding, Prompt
 
 __all__ = ["MODES", "HttpModel", "HttpUsage", "openai"]
 
@@ -178,9 +176,7 @@ class HttpModel:
     @property
     def tokenizer_name(self) -> str | None:
         """Folder, or hub id with the full revision; None without a tokenizer."""
-        if self._source is None:
-            return None
-        return self._source.location if self._source.local else f"{self._source.name}@{self._source.revision}"
+        return None if self._source is None else self._source.pinned
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -221,25 +217,13 @@ class HttpModel:
         in all for label words of one token), in mode ``echo`` once for each choice, and without a tokenizer once
         more.
         """
-        rows = {answer[0]: Row(*answer[1:]) for answer in self.loglik_each(prompts, choices)}
-        width = max((len(words) for words in choices), default=0)
-        values = np.full((len(prompts), width), np.nan)
-        tokens = np.zeros((len(prompts), width), dtype=np.int64)
-        for pos, found in rows.items():
-            values[pos, : len(found.values)] = found.values
-            tokens[pos, : len(found.tokens)] = found.tokens
-        order = range(len(prompts))
-        return Loglik(
-            values,
-            tokens,
-            np.array([rows[pos].prompt_tokens for pos in order], dtype=np.int64),
-            np.array([rows[pos].truncated for pos in order], dtype=np.bool_),
-        )
+        rows = dict(self.loglik_each(prompts, choices))
+        return Loglik.from_rows([rows[pos] for pos in range(len(prompts))])
 
     def loglik_each(
         self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
-    ) -> Iterator[tuple[int, FloatArray, IntArray, int, bool]]:
-        """Yield ``(position, values, tokens, prompt_tokens, truncated)`` as answers come; see :meth:`loglik`."""
+    ) -> Iterator[tuple[int, LoglikRow]]:
+        """Yield ``(position, row)`` as answers come; see :meth:`loglik`."""
         if not self.scores_choices:
             raise ModelError(
                 f"{self.name} in mode='chat' gives no log-probabilities. Call choose(), or use mode='token_ids' or "
@@ -250,8 +234,7 @@ class HttpModel:
             return
         way = self._session.find_way(self._mode, self._planner.texts)
         plans = (self._planner.score(prompt, words, way) for prompt, words in pairs)
-        for pos, row in self._session.run(plans):
-            yield pos, *row
+        yield from self._session.run(plans)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt.

@@ -67,9 +67,10 @@ class Texts:
 
     def __init__(self, source: Source, *, chat: bool) -> None:
         transformers = require("transformers", extra="models", purpose=f"the tokenizer of {source.name}")
-        revision = None if source.local else source.revision
-        with failures(source.name, revision, local=source.local):
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source.location, revision=revision)
+        with failures(source.name, source.hub_revision, local=source.local):
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                source.location, revision=source.hub_revision
+            )
         self.chat = chat
         if chat and not getattr(self.tokenizer, "chat_template", None):
             raise ModelError(f"the model {source.name} has no chat template. Leave chat out, or use a chat model.")
@@ -116,7 +117,7 @@ class Texts:
         return ids
 
     def encode_items(
-        self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], *, max_length: int
+        self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]], *, max_length: int | None
     ) -> list[EncodedItem]:
         """Ids of prompts with their choices; every distinct text is encoded once, and all of them in one call.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from icl_select.types import BoolArray, Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
 
-__all__ = ["Generation", "LanguageModel", "Loglik", "Scorer", "Usage"]
+__all__ = ["Generation", "LanguageModel", "Loglik", "LoglikRow", "Scorer", "Usage"]
 
 
 @runtime_checkable
@@ -38,6 +40,15 @@ class Scorer(Protocol):
         ...
 
 
+class LoglikRow(NamedTuple):
+    """One prompt's line of a :class:`Loglik`, without the places that its choices do not fill."""
+
+    values: FloatArray
+    tokens: IntArray
+    prompt_tokens: int
+    truncated: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Loglik:
     """Log-probabilities of the choices after their prompts.
@@ -58,6 +69,16 @@ class Loglik:
     tokens: IntArray
     prompt_tokens: IntArray
     truncated: BoolArray
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[LoglikRow]) -> Loglik:
+        """Put lines of one prompt each together."""
+        width = max((len(row.values) for row in rows), default=0)
+        values, tokens = np.full((len(rows), width), np.nan), np.zeros((len(rows), width), dtype=np.int64)
+        for i, row in enumerate(rows):
+            values[i, : len(row.values)], tokens[i, : len(row.tokens)] = row.values, row.tokens
+        lengths = np.array([row.prompt_tokens for row in rows], dtype=np.int64)
+        return cls(values, tokens, lengths, np.array([row.truncated for row in rows], dtype=np.bool_))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from icl_select._validation import check_int
+from icl_select.score.encoding import common_length
 from icl_select.types import IntArray
 
 __all__ = ["prefix_order", "reusable_tokens", "reused_tokens"]
@@ -126,7 +127,5 @@ def reused_tokens(sequences: Sequence[Sequence[int]], block: int = 1) -> int:
     check_int(block, name="block", low=1)
     total = 0
     for before, now in itertools.pairwise(sequences):
-        common = next((i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b), None)
-        common = min(len(before), len(now)) if common is None else common
-        total += min(common, max(len(now) - 1, 0)) // block * block
+        total += min(common_length(before, now), max(len(now) - 1, 0)) // block * block
     return total

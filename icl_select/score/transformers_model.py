@@ -8,22 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from icl_select._fingerprint import fingerprint
 from icl_select._models import check_dtype
 from icl_select._validation import check_int
 from icl_select.errors import ParameterError, PromptError
 from icl_select.score._batching import Scheduler
 from icl_select.score._causal_lm import CausalLM, check_sharing
-from icl_select.score._causal_loading import adapter_hash, installed, load_causal_lm
+from icl_select.score._causal_loading import installed, load_causal_lm
 from icl_select.score._stems import ask
 from icl_select.score._writing import Writer, check_decoding
-from icl_select.score.encoding import EncodedItem, cut_left, encode_item
+from icl_select.score.encoding import cut_left, to_loglik
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
 from icl_select.score.protocol import Generation, Loglik, Usage
-from icl_select.score.source import find_model
+from icl_select.score.source import adapter_hash, find_model
 from icl_select.types import Decoding, Prompt
 
 __all__ = ["TransformersModel", "transformers"]
@@ -145,8 +143,7 @@ class TransformersModel:
     @property
     def tokenizer_name(self) -> str | None:
         """Folder of the model, or ``id@revision``."""
-        source = self._source
-        return source.location if source.local else f"{source.name}@{source.revision}"
+        return self._source.pinned
 
     @functools.cached_property
     def max_length(self) -> int | None:
@@ -214,16 +211,11 @@ class TransformersModel:
         """
         _, scheduler = self._loaded
         start = time.perf_counter()
-        items = [self._item(prompt, words) for prompt, words in zip(prompts, choices, strict=True)]
+        items = self._texts.encode_items(prompts, choices, max_length=self.max_length)
         questions = ask(items)
         answers, reused = scheduler.score(questions)
-        values = questions.sums(answers)
-        tokens = np.zeros(values.shape, dtype=np.int64)
-        for row, item in enumerate(items):
-            tokens[row, : len(item.choices)] = [len(choice) for choice in item.choices]
-        lengths = np.array([len(item.context) for item in items], dtype=np.int64)
-        self._count(lengths.tolist(), reused, start)
-        return Loglik(values, tokens, lengths, np.array([item.truncated for item in items], dtype=bool))
+        self._count([len(item.context) for item in items], reused, start)
+        return to_loglik(items, questions.sums(answers))
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt until a stop string, the end of text, or the token limit.
@@ -274,9 +266,6 @@ class TransformersModel:
 
     def _encode(self, text: str) -> list[int]:
         return self._texts.encode([text])[0]
-
-    def _item(self, prompt: Prompt, words: Sequence[str]) -> EncodedItem:
-        return encode_item(self._encode, self._texts.text(prompt), words, max_length=self.max_length)
 
     def _context(self, text: str, room: int) -> tuple[list[int], bool]:
         """Ids of a prompt that leave room for what follows, and whether they were cut."""

@@ -16,9 +16,9 @@ import numpy as np
 
 from icl_select.errors import ModelError
 from icl_select.score.encoding import EncodedItem
-from icl_select.types import FloatArray, IntArray
+from icl_select.types import FloatArray
 
-__all__ = ["MAX_WANTED", "Read", "ReadPlan", "collect", "plan_reads", "token_counts", "walk_cost"]
+__all__ = ["MAX_WANTED", "Read", "ReadPlan", "collect", "plan_reads", "walk_cost"]
 
 MAX_WANTED = 128
 """Most ids that one request may ask about: vLLM's limit for ``logprob_token_ids``."""
@@ -167,14 +167,6 @@ def collect(items: Sequence[EncodedItem], plan: ReadPlan, answers: Sequence[Mapp
                     )
                 total += value
             out[row, column] = total
-    return out
-
-
-def token_counts(items: Sequence[EncodedItem]) -> IntArray:
-    """Tokens of each choice, shape (n, c), 0 where an item has fewer choices."""
-    out = np.zeros((len(items), max((len(item.choices) for item in items), default=0)), dtype=np.int64)
-    for row, item in enumerate(items):
-        out[row, : len(item.choices)] = [len(choice) for choice in item.choices]
     return out
 
 

@@ -81,15 +81,14 @@ class Engine:
                 chosen.setdefault("kv_cache_memory_bytes", _CPU_CACHE)
         if adapter is not None:
             chosen |= {"enable_lora": True, "max_lora_rank": adapter.rank}
-        revision = None if source.local else source.revision
         threads = torch.set_num_threads
         logger.info("starting vLLM %s with %s", build, source)
         try:
             with _failures(f"vLLM cannot start {source.name}", _START), _beside_numba(cpu=build.cpu):
                 self._llm = vllm.LLM(
                     model=source.location,
-                    revision=revision,
-                    tokenizer_revision=revision,
+                    revision=source.hub_revision,
+                    tokenizer_revision=source.hub_revision,
                     trust_remote_code=False,
                     enable_prefix_caching=True,
                     use_tqdm_on_load=progress,

@@ -8,18 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from icl_select._fingerprint import fingerprint, seed_from
 from icl_select._models import Source
 from icl_select._validation import check_int
 from icl_select.errors import ModelError, ParameterError, PromptError
-from icl_select.score.encoding import cut_left
+from icl_select.score.encoding import cut_left, to_loglik
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
 from icl_select.score.protocol import Generation, Loglik, Usage
 from icl_select.score.source import find_model
-from icl_select.score.trie import token_counts
 from icl_select.score.vllm_choices import score_items
 from icl_select.score.vllm_engine import Engine
 from icl_select.score.vllm_setup import Build, EngineOptions, find_adapter, find_build
@@ -104,11 +101,12 @@ class VllmModel:
         self._build: Build = find_build()
         self._source: Source = find_model(model, revision)
         facts = read_facts(self._source)
-        if max_length is None and facts.max_length is None:
+        length = facts.max_length if max_length is None else max_length
+        if length is None:
             raise ModelError(f"the configuration of {model} does not say how many tokens it reads. Pass max_length.")
         self._options = EngineOptions(
             facts.dtype if dtype == "auto" else dtype,
-            facts.max_length if max_length is None else max_length,  # type: ignore[arg-type]
+            length,
             quantization=quantization,
             tensor_parallel=tensor_parallel,
             data_parallel=data_parallel,
@@ -155,7 +153,7 @@ class VllmModel:
     @property
     def tokenizer_name(self) -> str:
         """Folder, or hub id with the full revision."""
-        return self._source.location if self._source.local else f"{self._source.name}@{self._source.revision}"
+        return self._source.pinned
 
     @property
     def max_length(self) -> int:
@@ -188,16 +186,10 @@ class VllmModel:
         each prompt. Long endings may cost less otherwise: see :func:`icl_select.score.vllm_choices.score_items`.
         """
         if not prompts and not choices:
-            return Loglik(np.zeros((0, 0)), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+            return Loglik.from_rows([])
         items = self._texts.encode_items(prompts, choices, max_length=self.max_length)
         engine = self._start()
-        found = score_items(engine, items, self.usage)
-        return Loglik(
-            found,
-            token_counts(items),
-            np.array([len(item.context) for item in items], dtype=np.int64),
-            np.array([item.truncated for item in items], dtype=np.bool_),
-        )
+        return to_loglik(items, score_items(engine, items, self.usage))
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from icl_select._models import check_dtype, file_hash
+from icl_select._models import check_dtype
 from icl_select._validation import check_int, is_number
 from icl_select.errors import MissingDependencyError, ModelError, ParameterError, suggest
+from icl_select.score.source import adapter_hash
 
 __all__ = ["Adapter", "Build", "EngineOptions", "find_adapter", "find_build"]
 
@@ -71,24 +71,15 @@ def find_adapter(folder: str | Path) -> Adapter:
         If the folder holds no adapter, or one of a rank that vLLM does not run.
     """
     path = Path(folder).expanduser()
+    content = adapter_hash(path)
     config = path / "adapter_config.json"
-    weights = sorted(found for found in path.glob("adapter_model.*") if found.suffix in {".safetensors", ".bin"})
-    if not config.is_file() or not weights:
-        raise ModelError(
-            f"the folder {folder} holds no LoRA adapter: adapter_config.json or adapter_model.safetensors is missing. "
-            "Pass the folder that peft saved the adapter to."
-        )
-    digest = hashlib.sha256()
-    for part in (config, *weights):
-        stat = part.stat()
-        digest.update(f"{part.name}\0{file_hash(str(part), stat.st_size, stat.st_mtime_ns)}\n".encode())
     try:
         rank = json.loads(config.read_text(encoding="utf-8"))["r"]
     except (ValueError, KeyError, TypeError) as exc:
         raise ModelError(f"{config} is not the configuration of a LoRA adapter ({exc!r}). Save it again.") from exc
     if not isinstance(rank, int) or not 1 <= rank <= _RANKS[-1]:
         raise ModelError(f"the adapter in {folder} has rank {rank!r}; vLLM runs ranks from 1 to {_RANKS[-1]}.")
-    return Adapter(str(path), digest.hexdigest(), next(room for room in _RANKS if room >= rank))
+    return Adapter(str(path), content, next(room for room in _RANKS if room >= rank))
 
 
 @dataclass(frozen=True, slots=True)

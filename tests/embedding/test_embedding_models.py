@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icl_select.embedding import CausalLMEncoder, Encoder, SentenceTransformerEncoder, embed, load_encoder
 from icl_select._models import length_batches
+from icl_select.embedding import CausalLMEncoder, Encoder, SentenceTransformerEncoder, embed, load_encoder
 from icl_select.errors import DataError, MissingDependencyError, ModelError, ParameterError, UnknownNameError
 
 pytest.importorskip("sentence_transformers", reason="needs the extra 'models'")

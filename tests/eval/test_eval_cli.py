@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from eval_helpers import contents, rows, write_rows
+from score.fake_server import EVERYTHING, MODEL, FakeServer
 
 from icl_select.cli import run as icl_select
+from icl_select.score.tiny import make_tiny_model
 
 
 @pytest.fixture
@@ -243,3 +245,29 @@ def test_json_on_every_command_is_json_alone(config: Path, capsys: pytest.Captur
     for words in (["compare", folder], ["tasks"], ["schema"], ["run", config, "--dry-run"]):
         assert call(*words, "--json") == 0
         json.loads(capsys.readouterr().out)
+
+
+def test_a_paid_model_is_priced_before_and_capped_during_the_run(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cap ends the run with what it had; a higher one goes on from there and pays for nothing twice."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(
+        make_tiny_model(config.parent / "tiny")
+    )
+    with FakeServer(tokenizer, EVERYTHING) as server:
+        scorer = f"openai(model={MODEL!r}, url={server.url!r}, served='fake', price_in=10.0, price_out=10.0"
+        words = ("run", config, "--methods", "random", "--budgets", "4", "-L", 4)
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        config.write_text(yaml.safe_dump(content | {"prompt": {"tokenizer": "utf8"}}), encoding="utf-8")
+        assert call(*words, "--scorer", f"{scorer}, max_spend=0.02)") == 1
+        err = capsys.readouterr().err
+        assert "estimated cost: " in err
+        assert "max_spend" in err.splitlines()[-1]
+        paid = len(server.seen)
+        assert 0 < paid
+        assert call(*words, "--scorer", f"{scorer}, max_spend=5)") == 0
+        first = len(server.seen)
+        assert call(*words, "--scorer", f"{scorer}, max_spend=5)", "-o", "again") == 0
+        assert len(server.seen) == first
+    assert contents(Path("runs/small")) == contents(Path("again"))

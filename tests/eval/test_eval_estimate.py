@@ -102,6 +102,15 @@ def test_tokens_are_near_those_of_the_prompts_that_are_built(campaign: Make, tin
     assert 0 < found.standard_error < 0.1 * want
 
 
+@pytest.mark.parametrize("order", ["nearest_first", "shuffled", "shared_first"])
+def test_every_order_of_demonstrations_can_be_estimated(campaign: Make, scorer: ModelScorer, order: str) -> None:
+    """The order changes next to nothing of how long prompts are."""
+    plain = guess(campaign(tasks=["support"]), scorer).tasks[0]
+    found = guess(campaign(tasks=["support"], retrieval={"order": order}), scorer).tasks[0]
+    assert found.prompts == plain.prompts
+    assert found.prompt_tokens == pytest.approx(plain.prompt_tokens, rel=0.02)
+
+
 def test_a_query_alone_is_the_lower_bound(campaign: Make, tiny: Path, scorer: ModelScorer) -> None:
     small = campaign(tasks=["support"], budgets=[4], draws=2, test_size=40)
     plan = plans_of(small, scorer)[0]
@@ -264,7 +273,7 @@ def test_parameters_are_those_of_the_loaded_model(tiny: Path) -> None:
     assert (found.dtype, found.weight_bytes) == ("float32", 4 * found.parameters)
     # 2 layers x 4 heads x 32 numbers, keys and values, 4 bytes
     assert found.kv_bytes_per_token == 2 * 2 * 4 * 32 * 4
-    assert found.kv_bytes == found.kv_bytes_per_token * 2048 * 3
+    assert found.kv_bytes == found.kv_bytes_per_token * 4096 * 3
     assert found.total_bytes == found.weight_bytes + found.kv_bytes
     half = measure_model(str(tiny), dtype="float16", max_length=100)
     assert (half.weight_bytes, half.max_length) == (2 * found.parameters, 100)

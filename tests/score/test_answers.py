@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from icl_select.errors import ModelError, ParameterError, StoreError
 from icl_select.score import CachedModel, Generation, HashModel, LanguageModel, Loglik, ModelScorer, TableModel
-from icl_select.score.answer_file import make_row, pack_row, pack_text, read_row, read_text
+from icl_select.score.answer_file import pack_row, pack_text, read_row, read_text
+from icl_select.score.protocol import LoglikRow
 from icl_select.types import Decoding, Prompt, ScoreItem
 
 WORDS = ("\nyes", "\nno", "\nperhaps not")
@@ -69,10 +70,10 @@ class Streaming(Recording):
 
     def loglik_each(
         self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]
-    ) -> Iterator[tuple[int, Any, Any, int, bool]]:
+    ) -> Iterator[tuple[int, LoglikRow]]:
         for i in reversed(range(len(prompts))):
             found = self.loglik([prompts[i]], [choices[i]])
-            yield i, found.values[0], found.tokens[0], found.prompt_tokens[0], found.truncated[0]
+            yield i, LoglikRow(found.values[0], found.tokens[0], found.prompt_tokens[0], found.truncated[0])
 
     def generate_each(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
         for i in reversed(range(len(prompts))):
@@ -287,7 +288,7 @@ def test_a_cached_scorer_scores_alike(tmp_path: Path, rule: str) -> None:
 def test_answers_survive_packing(floats: list[float], text: str, count: int, one: bool, other: bool) -> None:
     made = Generation(text, tuple(floats), count, one, count + 1, other)
     assert repr(read_text(pack_text(made))) == repr(made)
-    row = make_row(floats, [count] * len(floats), count, one)
+    row = LoglikRow(np.array(floats, dtype=np.float64), np.array([count] * len(floats)), count, one)
     back = read_row(pack_row(row))
     assert back.values.tobytes() == row.values.tobytes()
     assert (back.tokens.tolist(), back.prompt_tokens, back.truncated) == ([count] * len(floats), count, one)

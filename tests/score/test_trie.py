@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_select.errors import ModelError
-from icl_select.score.encoding import EncodedItem
-from icl_select.score.trie import Read, collect, plan_reads, token_counts, walk_cost
+from icl_select.score.encoding import EncodedItem, to_loglik
+from icl_select.score.trie import Read, collect, plan_reads, walk_cost
 
 
 def table(prefix: Sequence[int], token: int) -> float:
@@ -91,7 +91,7 @@ def test_sums_equal_scoring_each_choice_by_itself(items: list[EncodedItem], limi
     plan = plan_reads(items, limit=limit)
     answers = [{token: table(read.prefix, token) for token in read.wanted} for read in plan.reads]
     got = collect(items, plan, answers)
-    counts = token_counts(items)
+    counts = to_loglik(items, got).tokens
     assert got.shape == counts.shape == (len(items), max((len(item.choices) for item in items), default=0))
     for row, item in enumerate(items):
         known = len(item.choices)
@@ -144,7 +144,7 @@ def test_what_an_engine_fails_to_answer_is_an_error() -> None:
 
 def test_nothing_asked() -> None:
     assert plan_reads([]).reads == ()
-    assert collect([], plan_reads([]), []).shape == token_counts([]).shape == (0, 0)
+    assert collect([], plan_reads([]), []).shape == (0, 0)
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,7 +20,7 @@ def asked(id_: str, choices: tuple[str, ...] | None = None) -> ScoreItem:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_choices_by_hand(rule: str) -> None:
-    """Mean token NLL of the options: 2/2 and 6/3 for the first item, 8/2 and 2.4/3 for the second; whatever the rule."""
+    """Mean token NLL of the options: 2/2 and 6/3 for the first item, 8/2 and 2.4/3 for the second, by any rule."""
     rows = {"q1": {"\na": -2.0, "\nbb": -6.0}, "q2": {"\na": -8.0, "\nbb": -2.4}}
     model = TableModel({**rows, "N/A": {"\na": -1.0, "\nbb": -9.0}, "answer:": {"\na": -1.0, "\nbb": -9.0}})
     items = [asked("q1", ("a", "bb")), asked("q2", ("a", "bb"))]

@@ -13,7 +13,6 @@ from icl_select.score.http.choosing import CHAT, message_tokens, to_choose
 from icl_select.score.http.plans import (
     COMPLETIONS,
     Plan,
-    Row,
     by_echo_ids,
     by_echo_text,
     by_reads,
@@ -22,7 +21,7 @@ from icl_select.score.http.plans import (
 )
 from icl_select.score.http.probe import Way
 from icl_select.score.pretrained import Texts
-from icl_select.score.protocol import Generation
+from icl_select.score.protocol import Generation, LoglikRow
 from icl_select.types import Decoding, Prompt
 
 __all__ = ["Planner"]
@@ -54,7 +53,7 @@ class Planner:
         """The tokenizer; None if there is none or it is not used."""
         return None if self._source is None or self._server_chat else Texts(self._source, chat=self._chat)
 
-    def score(self, prompt: Prompt, words: Sequence[str], way: Way) -> Plan[Row]:
+    def score(self, prompt: Prompt, words: Sequence[str], way: Way) -> Plan[LoglikRow]:
         """Log-probabilities of the choices of one prompt."""
         texts = self.texts
         if texts is None or not way.ids:

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,15 +14,14 @@ from icl_select.errors import IclSelectError, ModelError, PromptError
 from icl_select.score.encoding import EncodedItem
 from icl_select.score.http.client import Answer
 from icl_select.score.http.spend import Need
-from icl_select.score.protocol import Generation
+from icl_select.score.protocol import Generation, LoglikRow
 from icl_select.score.trie import MAX_WANTED, Read, collect, plan_reads
-from icl_select.types import Decoding, FloatArray, IntArray
+from icl_select.types import Decoding, FloatArray
 
 __all__ = [
     "COMPLETIONS",
     "Plan",
     "Request",
-    "Row",
     "as_agreed",
     "by_echo_ids",
     "by_echo_text",
@@ -45,15 +44,6 @@ _PARTIAL = ("", "\N{REPLACEMENT CHARACTER}")
 _NOISE = 0.01
 
 Result = TypeVar("Result")
-
-
-class Row(NamedTuple):
-    """The answer to one item, as in :class:`~icl_select.score.protocol.Loglik`."""
-
-    values: FloatArray
-    tokens: IntArray
-    prompt_tokens: int
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ def most_tokens(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass")) + 4
 
 
-def by_reads(item: EncodedItem) -> Plan[Row]:
+def by_reads(item: EncodedItem) -> Plan[LoglikRow]:
     """Score by one-token reads with ``logprob_token_ids``; see :mod:`icl_select.score.trie`.
 
     One request holds all reads of the item that together want no more ids than a server allows.
@@ -119,7 +109,7 @@ def by_reads(item: EncodedItem) -> Plan[Row]:
         for reads, wanted in groups
     )
 
-    def read(answers: Sequence[Answer]) -> Row:
+    def read(answers: Sequence[Answer]) -> LoglikRow:
         found: list[Mapping[int, float]] = []
         for answer, (reads, _) in zip(answers, groups, strict=True):
             found.extend(read_ids(choice) for choice in _choices(answer, len(reads)))
@@ -152,13 +142,13 @@ def echoing(prompts: Any, max_tokens: int, extra: Mapping[str, Any]) -> dict[str
     return {"prompt": prompts, "max_tokens": max_tokens, "temperature": 0.0, "echo": True, "logprobs": 1, **extra}
 
 
-def by_echo_ids(item: EncodedItem, max_tokens: int, extra: Mapping[str, Any]) -> Plan[Row]:
+def by_echo_ids(item: EncodedItem, max_tokens: int, extra: Mapping[str, Any]) -> Plan[LoglikRow]:
     """Score by having the server read out context and choice as token ids, one prompt for each choice."""
     lines = [[*item.context, *choice] for choice in item.choices]
     need = Need(sum(map(len, lines)), max_tokens * len(lines))
     request = Request(COMPLETIONS, echoing(lines, max_tokens, extra), need)
 
-    def read(answers: Sequence[Answer]) -> Row:
+    def read(answers: Sequence[Answer]) -> LoglikRow:
         values = []
         for choice, line in zip(_choices(answers[0], len(lines)), lines, strict=True):
             _, numbers = echoed(choice)
@@ -173,7 +163,7 @@ def by_echo_ids(item: EncodedItem, max_tokens: int, extra: Mapping[str, Any]) ->
     return Plan((request,), read)
 
 
-def by_echo_text(prompt: str, choices: Sequence[str], max_tokens: int, extra: Mapping[str, Any]) -> Plan[Row]:
+def by_echo_text(prompt: str, choices: Sequence[str], max_tokens: int, extra: Mapping[str, Any]) -> Plan[LoglikRow]:
     """Score by having the server read out prompt and choice as text.
 
     The prompt is read out alone too, so that the border is where :func:`~icl_select.score.encoding.encode_item` puts
@@ -185,7 +175,7 @@ def by_echo_text(prompt: str, choices: Sequence[str], max_tokens: int, extra: Ma
     need = Need(sum(most_tokens(text) for text in texts), max_tokens * len(texts))
     request = Request(COMPLETIONS, echoing(texts, max_tokens, extra), need)
 
-    def read(answers: Sequence[Answer]) -> Row:
+    def read(answers: Sequence[Answer]) -> LoglikRow:
         found = [echoed(choice) for choice in _choices(answers[0], len(texts))]
         if max_tokens:
             found = [(tokens[:-max_tokens], numbers[:-max_tokens]) for tokens, numbers in found]
@@ -197,7 +187,7 @@ def by_echo_text(prompt: str, choices: Sequence[str], max_tokens: int, extra: Ma
             )
         values = np.array([_total(numbers[border:]) for _, numbers in joint])
         tokens = np.array([len(numbers) - border for _, numbers in joint], dtype=np.int64)
-        return Row(values, tokens, border, False)
+        return LoglikRow(values, tokens, border, False)
 
     return Plan((request,), read)
 
@@ -301,6 +291,6 @@ def _total(numbers: Sequence[float | None]) -> float:
     return math.fsum(value for value in numbers if value is not None)
 
 
-def _row(values: FloatArray, item: EncodedItem) -> Row:
+def _row(values: FloatArray, item: EncodedItem) -> LoglikRow:
     tokens = np.array([len(choice) for choice in item.choices], dtype=np.int64)
-    return Row(values, tokens, len(item.context), item.truncated)
+    return LoglikRow(values, tokens, len(item.context), item.truncated)
