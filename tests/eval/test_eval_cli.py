@@ -265,7 +265,7 @@ def test_a_paid_model_is_priced_before_and_capped_during_the_run(
         assert "estimated cost: " in err
         assert "max_spend" in err.splitlines()[-1]
         paid = len(server.seen)
-        assert 0 < paid
+        assert paid > 0
         assert call(*words, "--scorer", f"{scorer}, max_spend=5)") == 0
         first = len(server.seen)
         assert call(*words, "--scorer", f"{scorer}, max_spend=5)", "-o", "again") == 0
