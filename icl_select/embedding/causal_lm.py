@@ -17,6 +17,7 @@ from icl_select._models import (
     start_torch,
 )
 from icl_select._optional import require
+from icl_select._quiet import without_bars
 from icl_select._validation import check_int
 from icl_select.embedding._progress import progress_bar
 from icl_select.embedding.encoder import Encoded, Vectors, check_texts
@@ -140,7 +141,7 @@ class CausalLMEncoder:
         options: dict[str, Any] = {"trust_remote_code": False}
         if not source.local:
             options["revision"] = source.revision
-        with failures(source.name, source.revision, local=source.local):
+        with failures(source.name, source.revision, local=source.local), without_bars():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.location, **options)
             model = transformers.AutoModel.from_pretrained(
                 source.location, dtype=getattr(torch, self._dtype), **options

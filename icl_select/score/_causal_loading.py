@@ -8,6 +8,7 @@ from typing import Any
 
 from icl_select._models import Source, failures, start_torch
 from icl_select._optional import require
+from icl_select._quiet import without_bars
 from icl_select.errors import MissingDependencyError, ModelError
 
 __all__ = ["installed", "load_causal_lm"]
@@ -35,7 +36,7 @@ def load_causal_lm(
         options["attn_implementation"] = attention
     if not source.local:
         options["revision"] = source.revision
-    with failures(source.name, source.revision, local=source.local):
+    with failures(source.name, source.revision, local=source.local), without_bars():
         model = library.AutoModelForCausalLM.from_pretrained(source.location, **options)
     if peft is not None:
         with failures(f"{source.name} with the adapter {lora}", None, local=True):

@@ -11,6 +11,7 @@ from typing import Any
 
 from icl_select._files import make_folder
 from icl_select._optional import require
+from icl_select._quiet import without_bars
 
 __all__ = ["TINY", "make_tiny_model"]
 
@@ -90,7 +91,8 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
             torch.manual_seed(seed)
             model = transformers.LlamaForCausalLM(config)
             _lay_chains(model, tokenizer, torch)
-        model.to(torch.float32).save_pretrained(draft)
+        with without_bars():
+            model.to(torch.float32).save_pretrained(draft)
         (draft / "complete").write_text(made_of, encoding="utf-8")
         if not _is_made(folder, made_of):
             shutil.rmtree(folder, ignore_errors=True)

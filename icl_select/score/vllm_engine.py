@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -168,11 +169,11 @@ def _prepare(*, cpu_eager: bool) -> None:
 
     One process for the scheduler and the front end: requests are then scheduled in the order in which they are
     given, so that the same call gives the same numbers to the last bit, and nothing has to be spawned. Log lines go
-    to stderr, and only from warnings on.
+    to stderr, and only errors: a start without anything amiss warns a dozen times.
     """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     if cpu_eager and "TORCHDYNAMO_DISABLE" not in os.environ:
         # On CPU the first request with log-probabilities compiles its sampler for 20 s, also with enforce_eager. The
@@ -202,7 +203,10 @@ def _beside_numba(*, cpu: bool) -> Iterator[None]:
     dispatcher: Any = require(name, extra="vllm", purpose=_PURPOSE)
     dispatcher.vars = attributes
     try:
-        yield
+        with warnings.catch_warnings():
+            # Looking at all that modules hold touches what they have deprecated.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         del dispatcher.vars
 

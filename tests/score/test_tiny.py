@@ -89,3 +89,19 @@ def test_label_words_depend_on_the_context(folder: Path) -> None:
     best = np.argmax(found.values / found.tokens, axis=1)
     assert len(set(best.tolist())) >= 2
     assert found.values.std(axis=0).min() > 0.1
+
+
+def test_weights_are_written_and_read_without_foreign_bars(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import logging as bars
+
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    bars.enable_progress_bar()
+    model = TransformersModel(str(make_tiny_model(tmp_path / "quiet")))
+    model.loglik([prompt_of("Fine.")], [("great", "terrible")])
+    assert capfd.readouterr() == ("", "")
+    assert bars.is_progress_bar_enabled()
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+    make_tiny_model(tmp_path / "asked")
+    assert "Writing" in capfd.readouterr().err
