@@ -7,7 +7,7 @@ import importlib
 import inspect
 from importlib.metadata import entry_points
 
-from icl_select.errors import UnknownNameError, suggest
+from icl_select.errors import ParameterError, UnknownNameError, suggest
 from icl_select.registry import Spec, parse
 from icl_select.score.protocol import Scorer
 
@@ -21,6 +21,8 @@ _BUILTIN = {
     "openai": "icl_select.score.http_model:openai",
     "vllm": "icl_select.score.vllm_model:vllm",
 }
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 @functools.cache
@@ -57,7 +59,7 @@ def load_scorer(name: str | Spec) -> Scorer:
     Raises
     ------
     ParameterError
-        If the name cannot be read, or a parameter is out of range.
+        If the name cannot be read, or a parameter is missing or out of range.
     UnknownNameError
         For an unknown scorer or parameter; the nearest known name is suggested.
 
@@ -78,5 +80,8 @@ def load_scorer(name: str | Spec) -> Scorer:
             if key not in known:
                 hint = suggest(key, known) or " It takes none."
                 raise UnknownNameError(f"scorer {spec.name!r} has no parameter {key!r}.{hint}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and parameter.kind in _NAMED and key not in spec.params:
+            raise ParameterError(f"scorer {spec.name!r} needs {key}. Write {spec.name}({key}='...').")
     scorer: Scorer = make(**spec.params)
     return scorer

@@ -291,25 +291,38 @@ class TransformersModel:
         usage.seconds += time.perf_counter() - start
 
 
-def transformers(model: str, revision: str | None = None, rule: str = "mean", **options: Any) -> ModelScorer:
-    """Make a scorer of a causal language model, run with ``transformers``.
-
-    Parameters
-    ----------
-    model : str
-        Hub id (also ``id@revision``), the path of a model folder, or "tiny".
-    revision : str, optional
-    rule : str, default="mean"
-        Scoring rule, see :class:`ModelScorer`.
-    **options
-        Of :class:`TransformersModel`.
-
-    Returns
-    -------
-    ModelScorer
+def transformers(
+    model: str,
+    revision: str | None = None,
+    *,
+    rule: str = "mean",
+    device: str | None = None,
+    dtype: str = "float32",
+    batch_size: int = 8,
+    max_length: int | None = None,
+    chat: bool = False,
+    attention: str | None = None,
+    lora: str | None = None,
+    share: bool = True,
+    threads: int | None = None,
+) -> ModelScorer:
+    """Make the scorer ``transformers(model='…')``: see :class:`TransformersModel`, and `rule` of :class:`ModelScorer`.
 
     Examples
     --------
     In a campaign: ``scorer: "transformers(model='EleutherAI/gpt-j-6b', dtype='float16')"``.
     """
-    return ModelScorer(TransformersModel(model, revision, **options), rule=rule)
+    engine = TransformersModel(
+        model,
+        revision,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        max_length=max_length,
+        chat=chat,
+        attention=attention,
+        lora=lora,
+        share=share,
+        threads=threads,
+    )
+    return ModelScorer(engine, rule=rule)

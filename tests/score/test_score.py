@@ -130,6 +130,11 @@ def test_names_parse_and_print() -> None:
         ("knn(k=1.5)", ParameterError, "k=1.5"),
         ("knn(weighting='cosine')", UnknownNameError, "unknown weighting 'cosine'"),
         ("knn(", ParameterError, "cannot read"),
+        ("transformers", ParameterError, r"scorer 'transformers' needs model. Write transformers\(model='...'\)"),
+        ("openai(url='http://localhost/v1')", ParameterError, "scorer 'openai' needs model"),
+        ("transformers(modle='tiny')", UnknownNameError, "no parameter 'modle'. Did you mean 'model'"),
+        ("transformers(model='tiny', batchsize=4)", UnknownNameError, "Did you mean 'batch_size'"),
+        ("vllm(rule='sum')", ParameterError, "scorer 'vllm' needs model"),
     ],
 )
 def test_bad_names(name: str, error: type[Exception], problem: str) -> None:
