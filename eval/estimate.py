@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from icl_select.score.http_model import HttpModel
 
 from .config import Campaign
 from .footprint import Footprint, measure_model
-from .plan import Job, TaskPlan
+from .plan import Job, Missing, TaskPlan
 from .sampled import TaskTokens, count_task
 
 __all__ = ["DEVICE_FLOPS", "UTILISATION", "Estimate", "Range", "estimate", "measured_speed", "read_speed"]
@@ -29,8 +29,6 @@ UTILISATION = 0.4
 """Share of them that an engine reaches on long prompts; an assumption."""
 
 _SEQUENCES = 64
-
-Missing = Mapping[str, Sequence[tuple[Job, frozenset[int]]]]
 
 
 @dataclass(frozen=True, slots=True)

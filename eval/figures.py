@@ -178,6 +178,10 @@ class Figures(_Model):
         """A cell in words."""
         return f"cell {cell.task}, {cell.budget}, {cell.method}, {cell.model or self.model}"
 
+    def about(self) -> dict[str, Any]:
+        """Where the table comes from, and what was noted and not found: JSON values for a report."""
+        return self.model_dump(mode="json", include={"title", "source", "notes", "missing"})
+
     def runs_of(self, cell: Figure) -> int | None:
         """Runs behind a cell, None where the paper does not say."""
         return cell.runs if cell.runs is not None else self.runs

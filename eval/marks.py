@@ -11,7 +11,7 @@ from icl_select.stats import Summary, WelchMark, welch_family
 
 from .figures import Figure, Figures
 
-__all__ = ["RUNS", "mark_entry", "marks", "runs_of", "spread_entry"]
+__all__ = ["RUNS", "mark_entry", "marks", "spread_entry", "supposed_runs"]
 
 RUNS = (3, 5, 10)
 """Numbers of runs that marks are given for."""
@@ -19,7 +19,7 @@ RUNS = (3, 5, 10)
 _VERDICTS = ("better", "worse", "no evidence")
 
 
-def runs_of(figures: Figures) -> tuple[int, ...]:
+def supposed_runs(figures: Figures) -> tuple[int, ...]:
     """Return 3, 5, 10 and the number of runs that the table itself rests on."""
     own = [n for n in [figures.runs] if n is not None and n >= 2]
     return tuple(sorted({*RUNS, *own}))

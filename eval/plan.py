@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from icl_select.embedding import Encoder
     from icl_select.score import Scorer
 
-__all__ = ["PROTOCOL", "Job", "TaskPlan", "not_applicable", "plan_task"]
+__all__ = ["PROTOCOL", "Job", "Missing", "TaskPlan", "not_applicable", "plan_task"]
 
 PROTOCOL = 2
 """Raised whenever the same configuration and data would give other cells."""
@@ -53,6 +53,10 @@ class Job:
     def selection_key(self, budget: int) -> str:
         """Key of the selection at one budget."""
         return self.selection_keys[self.budgets.index(budget)]
+
+
+Missing = Mapping[str, Sequence[tuple[Job, frozenset[int]]]]
+"""Task -> jobs with the budgets that are still to be computed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from icl_select.errors import ConfigError, IclSelectError
 from icl_select.stats import Summary, welch_family
 
 from .figures import Figure, Figures, load_figures
-from .marks import RUNS, mark_entry, marks, runs_of, spread_entry
+from .marks import mark_entry, marks, spread_entry, supposed_runs
 
-__all__ = ["RUNS", "attach", "compare_with_published", "figures_key", "marks"]
+__all__ = ["attach", "compare_with_published", "figures_key"]
 
 _WORDS = {"better": "higher", "worse": "lower", "no evidence": "no evidence"}
 
@@ -38,20 +38,14 @@ def attach(results: Mapping[str, Any], campaign: Any) -> dict[str, Any]:
     if name is None:
         return dict(results)
     figures = load_figures(name)
-    about = {
-        "title": figures.title,
-        "source": figures.source.model_dump(mode="json"),
-        "notes": list(figures.notes),
-        "missing": [item.model_dump(mode="json") for item in figures.missing],
-        "n_cells": len(figures.cells),
-    }
     compared = compare_with_published(results, figures, alpha=campaign.alpha, power=campaign.power)
     return {
         **results,
         "published": {
-            **about,
+            **figures.about(),
+            "n_cells": len(figures.cells),
             "comparisons": compared,
-            "marks": marks(figures, runs_of(figures), alpha=campaign.alpha, power=campaign.power),
+            "marks": marks(figures, supposed_runs(figures), alpha=campaign.alpha, power=campaign.power),
         },
     }
 

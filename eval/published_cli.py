@@ -39,21 +39,15 @@ def published(
         Write JSON.
     """
     from .figures import load_figures
-    from .marks import marks, runs_of
+    from .marks import marks, supposed_runs
 
     if figures is None:
         return _list(as_json=as_json)
     loaded = load_figures(figures)
-    supposed = runs_of(loaded) if runs is None else _numbers(runs)
+    supposed = supposed_runs(loaded) if runs is None else _numbers(runs)
     found = marks(loaded, supposed, alpha=alpha, power=power)
-    about = {
-        "title": loaded.title,
-        "source": loaded.source.model_dump(mode="json"),
-        "missing": [item.model_dump(mode="json") for item in loaded.missing],
-        "notes": list(loaded.notes),
-    }
     if as_json:
-        emit_json({**about, "marks": found})
+        emit_json({**loaded.about(), "marks": found})
         return 0
     for item in loaded.missing:
         remark(f"missing: {item.what}. {item.reason}")

@@ -28,7 +28,7 @@ from .compare import build_results, results_key
 from .config import Campaign
 from .design import describe_design
 from .diagnose import diagnose, used_rows
-from .plan import Job, TaskPlan, plan_task
+from .plan import Job, Missing, TaskPlan, plan_task
 from .pool import Crew
 from .store import RunFolder
 from .tasks import Task, check_source, load_task
@@ -40,7 +40,6 @@ _LOGGER = logging.getLogger(__name__)
 
 Cache = str | Path | bool | None
 Say = Callable[[str], None]
-Missing = Mapping[str, Sequence[tuple[Job, frozenset[int]]]]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from icl_select.errors import ConfigError, ParameterError
 from icl_select.eval._yaml import find_config
 from icl_select.eval.config import Campaign, load_campaign
 from icl_select.eval.figures import Figures, figure_names, find_figures, load_figures
-from icl_select.eval.marks import marks, runs_of
+from icl_select.eval.marks import marks, supposed_runs
 from icl_select.eval.published import attach, compare_with_published, figures_key
 from icl_select.eval.published_cli import published
 from icl_select.stats import Summary, holm, welch
@@ -229,8 +229,8 @@ def test_cells_without_any_spread_are_not_tested() -> None:
 
 
 def test_the_runs_of_the_table_are_among_those_supposed() -> None:
-    assert runs_of(invented(runs=4)) == (3, 4, 5, 10)
-    assert runs_of(invented(runs=1)) == runs_of(invented(runs=None)) == (3, 5, 10)
+    assert supposed_runs(invented(runs=4)) == (3, 4, 5, 10)
+    assert supposed_runs(invented(runs=1)) == supposed_runs(invented(runs=None)) == (3, 5, 10)
 
 
 # --- ours beside theirs
@@ -390,7 +390,7 @@ def test_the_page_shows_the_marks_that_are_computed() -> None:
     rows = []
     for name in ("votek_table2", "lmdpp_table1"):
         figures = load_figures(name)
-        for n, s in marks(figures, runs_of(figures))["summary"].items():
+        for n, s in marks(figures, supposed_runs(figures))["summary"].items():
             counts = " | ".join(str(s[verdict]) for verdict in ("better", "worse", "no evidence"))
             ranges = f"{spread(s['smallest_shown'])} | {spread(s['detectable_difference'])}"
             rows.append(f"| `{name}` | {n} | {counts} | {ranges} |")
