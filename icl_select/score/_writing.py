@@ -9,23 +9,9 @@ from typing import Any
 import numpy as np
 
 from icl_select._fingerprint import seed_from
-from icl_select._validation import check_int, is_number
-from icl_select.errors import ParameterError
 from icl_select.types import Decoding
 
-__all__ = ["Writer", "check_decoding", "draw"]
-
-
-def check_decoding(decoding: Decoding) -> Decoding:
-    """Return `decoding` if text can be generated that way."""
-    check_int(decoding.max_tokens, name="max_tokens", low=1)
-    if not all(decoding.stop):
-        raise ParameterError(f"stop={decoding.stop!r} ends every text before it begins. Pass a tuple of strings.")
-    if not is_number(decoding.temperature) or not 0 <= decoding.temperature < float("inf"):
-        raise ParameterError(
-            f"temperature={decoding.temperature!r} is out of range. Pass 0 (greedy) or a number above."
-        )
-    return decoding
+__all__ = ["Writer", "draw"]
 
 
 @dataclass(slots=True)

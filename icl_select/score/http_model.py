@@ -19,7 +19,7 @@ from icl_select.score.http.session import HttpUsage, Session
 from icl_select.score.http.spend import Estimate, Need, Spend
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import read_facts
-from icl_select.score.protocol import Generation, Loglik, LoglikRow
+from icl_select.score.protocol import Generation, Loglik, LoglikRow, check_decoding
 from icl_select.score.source import find_model
 from icl_select.types import Decoding, Prompt
 
@@ -261,7 +261,7 @@ class HttpModel:
 
     def generate_each(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
         """Yield ``(position, generation)`` as answers come; see :meth:`generate`."""
-        check_int(decoding.max_tokens, name="max_tokens", low=1)
+        check_decoding(decoding)
         if not prompts:
             return
         ids = self._session.find_ids(self._planner.texts)

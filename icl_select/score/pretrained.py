@@ -11,7 +11,7 @@ from typing import Any
 from icl_select._models import Source, failures
 from icl_select._optional import require
 from icl_select.errors import ModelError, ParameterError, PromptError
-from icl_select.score.encoding import EncodedItem, encode_item
+from icl_select.score.encoding import EncodedItem, cut_left, encode_item
 from icl_select.types import Prompt
 
 __all__ = ["ModelFacts", "Texts", "read_facts"]
@@ -141,6 +141,28 @@ class Texts:
             encode_item(known.__getitem__, text, words, max_length=max_length)
             for text, words in zip(texts, choices, strict=True)
         ]
+
+    def encode_prompts(
+        self, prompts: Sequence[Prompt], *, max_length: int | None, max_tokens: int
+    ) -> list[tuple[list[int], bool]]:
+        """Ids of prompts that are to be continued, and whether they were cut on the left to leave `max_tokens`.
+
+        Raises
+        ------
+        PromptError
+            If a prompt has no token.
+        ModelError
+            If `max_tokens` leave no room for a prompt.
+        """
+        read = []
+        for prompt, ids in zip(prompts, self.encode([self.text(prompt) for prompt in prompts]), strict=True):
+            if not ids:
+                raise PromptError(f"the prompt of {prompt.query_id!r} has no token to continue. Write a longer prompt.")
+            if max_length is None or len(ids) <= max_length - max_tokens:
+                read.append((ids, False))
+            else:
+                read.append((cut_left(lambda text: self.encode([text])[0], ids, max_length - max_tokens), True))
+        return read
 
     def decode_after(self, before: Sequence[int], ids: Sequence[int]) -> str:
         """Text of `ids` as it stands after `before`; special tokens are left out."""

@@ -8,9 +8,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from icl_select._validation import check_int, is_number
+from icl_select.errors import ParameterError
 from icl_select.types import BoolArray, Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
 
-__all__ = ["Generation", "LanguageModel", "Loglik", "LoglikRow", "Scorer", "Usage"]
+__all__ = ["Generation", "LanguageModel", "Loglik", "LoglikRow", "Scorer", "Usage", "check_decoding"]
 
 
 @runtime_checkable
@@ -174,3 +176,19 @@ class LanguageModel(Protocol):
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt."""
         ...
+
+
+def check_decoding(decoding: Decoding) -> None:
+    """Refuse what no engine can generate by.
+
+    Raises
+    ------
+    ParameterError
+    """
+    check_int(decoding.max_tokens, name="max_tokens", low=1)
+    if not all(decoding.stop):
+        raise ParameterError(f"stop={decoding.stop!r} ends every text before it begins. Pass a tuple of strings.")
+    if not is_number(decoding.temperature) or not 0 <= decoding.temperature < float("inf"):
+        raise ParameterError(
+            f"temperature={decoding.temperature!r} is out of range. Pass 0 (greedy) or a number above."
+        )

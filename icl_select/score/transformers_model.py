@@ -11,16 +11,16 @@ from typing import Any
 from icl_select._fingerprint import fingerprint
 from icl_select._models import check_dtype
 from icl_select._validation import check_int
-from icl_select.errors import ParameterError, PromptError
+from icl_select.errors import ParameterError
 from icl_select.score._batching import Scheduler
 from icl_select.score._causal_lm import CausalLM, check_sharing
 from icl_select.score._causal_loading import installed, load_causal_lm
 from icl_select.score._stems import ask
-from icl_select.score._writing import Writer, check_decoding
-from icl_select.score.encoding import cut_left, to_loglik
+from icl_select.score._writing import Writer
+from icl_select.score.encoding import to_loglik
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
-from icl_select.score.protocol import Generation, Loglik, Usage
+from icl_select.score.protocol import Generation, Loglik, Usage, check_decoding
 from icl_select.score.source import adapter_hash, find_model
 from icl_select.types import Decoding, Prompt
 
@@ -245,37 +245,23 @@ class TransformersModel:
         start = time.perf_counter()
         ends = self._ends(model)
         texts = [self._texts.text(prompt) for prompt in prompts]
-        writers: dict[str, Writer] = {}
-        cut: dict[str, bool] = {}
-        for text in texts:
-            if text not in writers:
-                ids, cut[text] = self._context(text, decoding.max_tokens)
-                writers[text] = Writer(tuple(ids), text, decoding, self._texts.decode_after, ends)
+        encoded = self._texts.encode_prompts(prompts, max_length=self.max_length, max_tokens=decoding.max_tokens)
+        read = dict(zip(texts, encoded, strict=True))
+        writers = {
+            text: Writer(tuple(ids), text, decoding, self._texts.decode_after, ends) for text, (ids, _) in read.items()
+        }
         reused = dict(zip(writers, scheduler.write(list(writers.values())), strict=True))
         made, saved = [], []
         for text in texts:
             own = writers[text]
             made.append(
-                Generation(own.written, tuple(own.logprobs), len(own.ids), own.finished, len(own.prompt), cut[text])
+                Generation(own.written, tuple(own.logprobs), len(own.ids), own.finished, len(own.prompt), read[text][1])
             )
             # Equal prompts are written once.
             saved.append(reused.pop(text, len(own.prompt)))
         self._count([generation.prompt_tokens for generation in made], saved, start)
         self.usage.generated_tokens += sum(len(writer.ids) for writer in writers.values())
         return made
-
-    def _encode(self, text: str) -> list[int]:
-        return self._texts.encode([text])[0]
-
-    def _context(self, text: str, room: int) -> tuple[list[int], bool]:
-        """Ids of a prompt that leave room for what follows, and whether they were cut."""
-        ids = self._encode(text)
-        if not ids:
-            raise PromptError("an empty prompt leaves the model nothing to continue. Write at least one character.")
-        limit = self.max_length
-        if limit is None or len(ids) + room <= limit:
-            return ids, False
-        return cut_left(self._encode, ids, limit - room), True
 
     def _ends(self, model: Any) -> frozenset[int]:
         """Tokens that end a text: those of the tokenizer and of the model's own generation settings."""

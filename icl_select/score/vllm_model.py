@@ -10,12 +10,11 @@ from typing import Any
 
 from icl_select._fingerprint import fingerprint, seed_from
 from icl_select._models import Source
-from icl_select._validation import check_int
-from icl_select.errors import ModelError, ParameterError, PromptError
-from icl_select.score.encoding import cut_left, to_loglik
+from icl_select.errors import ModelError, ParameterError
+from icl_select.score.encoding import to_loglik
 from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
-from icl_select.score.protocol import Generation, Loglik, Usage
+from icl_select.score.protocol import Generation, Loglik, Usage, check_decoding
 from icl_select.score.source import find_model
 from icl_select.score.vllm_choices import score_items
 from icl_select.score.vllm_engine import Engine
@@ -207,14 +206,14 @@ class VllmModel:
         Raises
         ------
         ParameterError
-            For a temperature between 0 and 0.01, which vLLM does not draw at.
+            If `decoding` is out of range; for a temperature between 0 and 0.01, which vLLM does not draw at.
         PromptError
             If a prompt has no token.
         ModelError
             If the engine cannot start or fails, or there is no room for a prompt.
         """
-        check_int(decoding.max_tokens, name="max_tokens", low=1)
-        if not (decoding.temperature == 0 or decoding.temperature >= _COOLEST):
+        check_decoding(decoding)
+        if 0 < decoding.temperature < _COOLEST:
             raise ParameterError(
                 f"temperature={decoding.temperature!r}: vLLM draws at {_COOLEST} or above. Pass 0 for the most likely "
                 "token each time."
@@ -222,8 +221,7 @@ class VllmModel:
         if not prompts:
             return []
         texts = [self._texts.text(prompt) for prompt in prompts]
-        encoded = self._texts.encode(texts)
-        read = self._read(encoded, prompts, decoding.max_tokens)
+        read = self._texts.encode_prompts(prompts, max_length=self.max_length, max_tokens=decoding.max_tokens)
         engine = self._start()
         parameters = [
             engine.sampling(
@@ -236,11 +234,11 @@ class VllmModel:
             )
             for text in texts
         ]
-        outputs = engine.ask(read, parameters, self.usage)
+        outputs = engine.ask([ids for ids, _ in read], parameters, self.usage)
         self.usage.generated_tokens += sum(len(output.outputs[0].token_ids) for output in outputs)
         return [
-            self._generation(output.outputs[0], ids, len(ids) < len(whole), decoding)
-            for output, ids, whole in zip(outputs, read, encoded, strict=True)
+            self._generation(output.outputs[0], ids, cut, decoding)
+            for output, (ids, cut) in zip(outputs, read, strict=True)
         ]
 
     def close(self) -> None:
@@ -260,18 +258,6 @@ class VllmModel:
         else:
             self._running.forget()
         return self._running
-
-    def _read(self, encoded: Sequence[list[int]], prompts: Sequence[Prompt], max_tokens: int) -> list[list[int]]:
-        """What the model reads of each prompt before it writes."""
-        room = self.max_length - max_tokens
-        read = [
-            ids if len(ids) <= room else cut_left(lambda text: self._texts.encode([text])[0], ids, room)
-            for ids in encoded
-        ]
-        for prompt, ids in zip(prompts, read, strict=True):
-            if not ids:
-                raise PromptError(f"the prompt of {prompt.query_id!r} has no token to continue. Write a longer prompt.")
-        return read
 
     def _generation(self, made: Any, read: Sequence[int], cut: bool, decoding: Decoding) -> Generation:
         logprobs = tuple(line[token].logprob for token, line in zip(made.token_ids, made.logprobs, strict=True))

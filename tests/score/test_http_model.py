@@ -358,7 +358,7 @@ def test_long_prompts_leave_room_for_the_answer(serve: Any, folder: Path) -> Non
 
 def test_prompts_that_must_be_cut_need_a_server_that_takes_ids(serve: Any, folder: Path) -> None:
     engine = model(serve("ids"), tokenizer=str(folder), max_length=32)
-    with pytest.raises(ModelError, match=r"of \d+ tokens must be cut.*takes none\. Write a shorter prompt"):
+    with pytest.raises(ModelError, match=r"must be cut to \d+ tokens.*takes none\. Write a shorter prompt"):
         engine.generate([prompt("is the claim " * 30)], Decoding(8))
 
 

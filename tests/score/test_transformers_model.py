@@ -419,7 +419,7 @@ def test_requests_are_checked(family: Any) -> None:
         engine.loglik([hello], [[""]])
     with pytest.raises(PromptError, match="a choice takes"):
         engine.loglik([hello], [[" album" * POSITIONS]])
-    with pytest.raises(PromptError, match="empty prompt"):
+    with pytest.raises(PromptError, match="no token to continue"):
         engine.generate([prompt_of("")], Decoding())
     with pytest.raises(PromptError, match="surrogates"):
         engine.loglik([prompt_of("a\ud800b")], [["x"]])

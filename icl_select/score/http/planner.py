@@ -8,7 +8,7 @@ from functools import cached_property
 from icl_select._fingerprint import seed_from
 from icl_select._models import Source
 from icl_select.errors import ModelError, PromptError
-from icl_select.score.encoding import cut_left, encode_item
+from icl_select.score.encoding import encode_item
 from icl_select.score.http.choosing import CHAT, message_tokens, to_choose
 from icl_select.score.http.plans import (
     COMPLETIONS,
@@ -81,16 +81,11 @@ class Planner:
             seed, most = _seed(decoding, prompt.text), most_tokens(prompt.text)
             return to_generate(COMPLETIONS, {"prompt": prompt.text}, decoding, seed, most, False)
         text = texts.text(prompt)
-        ids = texts.encode([text])[0]
-        room = len(ids) if self._max_length is None else self._max_length - decoding.max_tokens
-        read = ids if len(ids) <= room else cut_left(lambda some: texts.encode([some])[0], ids, room)
-        if not read:
-            raise PromptError(f"the prompt of {prompt.query_id!r} has no token to continue. Write a longer prompt.")
-        cut = len(read) < len(ids)
+        [(read, cut)] = texts.encode_prompts([prompt], max_length=self._max_length, max_tokens=decoding.max_tokens)
         if not as_ids and self._chat:
             raise _no_ids(prompt, "is a chat rendered here", "Use mode='chat', or chat=False.")
         if not as_ids and cut:
-            raise _no_ids(prompt, f"of {len(ids)} tokens must be cut", "Write a shorter prompt.")
+            raise _no_ids(prompt, f"must be cut to {len(read)} tokens", "Write a shorter prompt.")
         return to_generate(
             COMPLETIONS, {"prompt": read if as_ids else text}, decoding, _seed(decoding, text), len(read), cut
         )
