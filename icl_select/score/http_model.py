@@ -17,13 +17,12 @@ from icl_select.score.http.plans import Plan
 from icl_select.score.http.probe import Way
 from icl_select.score.http.session import HttpUsage, Session
 from icl_select.score.http.spend import Estimate, Need, Spend
-from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import read_facts
 from icl_select.score.protocol import Generation, Loglik, LoglikRow, check_decoding
 from icl_select.score.source import find_model
 from icl_select.types import Decoding, Prompt
 
-__all__ = ["MODES", "HttpModel", "HttpUsage", "openai"]
+__all__ = ["MODES", "HttpModel", "HttpUsage"]
 
 MODES = ("auto", "token_ids", "echo", "chat")
 
@@ -383,45 +382,3 @@ def _pairs(prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[
         if not words:
             raise PromptError(f"no choices for {prompt.query_id!r}. Give at least one, or generate.")
     return list(zip(prompts, choices, strict=True))
-
-
-def openai(
-    model: str,
-    *,
-    rule: str = "mean",
-    url: str | None = None,
-    tokenizer: str | None = None,
-    tokenizer_revision: str | None = None,
-    mode: str = "auto",
-    concurrency: int = 8,
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    max_retries: int = 6,
-    timeout: float = 120.0,
-    chat: bool = False,
-    price_in: float | None = None,
-    price_out: float | None = None,
-    max_spend: float | None = None,
-    max_length: int | None = None,
-    served: str | None = None,
-) -> ModelScorer:
-    """Make the scorer ``openai(model='…')`` of a campaign: see :class:`HttpModel`, and `rule` of ModelScorer."""
-    engine = HttpModel(
-        model,
-        url=url,
-        tokenizer=tokenizer,
-        tokenizer_revision=tokenizer_revision,
-        mode=mode,
-        concurrency=concurrency,
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        max_retries=max_retries,
-        timeout=timeout,
-        chat=chat,
-        price_in=price_in,
-        price_out=price_out,
-        max_spend=max_spend,
-        max_length=max_length,
-        served=served,
-    )
-    return ModelScorer(engine, rule=rule)

@@ -9,18 +9,20 @@ from importlib.metadata import entry_points
 
 from icl_select.errors import ParameterError, UnknownNameError, suggest
 from icl_select.registry import Spec, parse
+from icl_select.score.language_model import ModelScorer
 from icl_select.score.protocol import Scorer
 
 __all__ = ["ENTRY_POINTS", "load_scorer", "scorer_names"]
 
 ENTRY_POINTS = "icl_select.scorers"
 
-_BUILTIN = {
-    "knn": "icl_select.score.knn:KnnScorer",
-    "transformers": "icl_select.score.transformers_model:transformers",
-    "openai": "icl_select.score.http_model:openai",
-    "vllm": "icl_select.score.vllm_model:vllm",
+# Language models: a ModelScorer is made of them, and takes its rule from among their parameters.
+_MODELS = {
+    "openai": "icl_select.score.http_model:HttpModel",
+    "transformers": "icl_select.score.transformers_model:TransformersModel",
+    "vllm": "icl_select.score.vllm_model:VllmModel",
 }
+_BUILTIN = {"knn": "icl_select.score.knn:KnnScorer", **_MODELS}
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -42,8 +44,9 @@ def scorer_names() -> list[str]:
 
 
 def load_scorer(name: str | Spec) -> Scorer:
-    """Make the scorer of a name with parameters, such as ``knn(k=5)``.
+    """Make the scorer of a name with parameters, such as ``knn(k=5)`` or ``vllm(model='org/name', rule='sum')``.
 
+    The parameters of a language model are those of its class, and `rule` of :class:`ModelScorer`.
     Other packages add scorers through the entry-point group ``icl_select.scorers``; each names a callable that
     takes the parameters as keywords and returns a :class:`Scorer`. Our own names cannot be taken over.
 
@@ -74,7 +77,9 @@ def load_scorer(name: str | Spec) -> Scorer:
         raise UnknownNameError(f"unknown scorer {spec.name!r}.{suggest(spec.name, scorer_names())}")
     module, _, attribute = target.partition(":")
     make = getattr(importlib.import_module(module), attribute)
-    known = inspect.signature(make).parameters
+    known = dict(inspect.signature(make).parameters)
+    if spec.name in _MODELS:
+        known["rule"] = inspect.signature(ModelScorer).parameters["rule"]
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for key in spec.params:
             if key not in known:
@@ -83,5 +88,8 @@ def load_scorer(name: str | Spec) -> Scorer:
     for key, parameter in known.items():
         if parameter.default is parameter.empty and parameter.kind in _NAMED and key not in spec.params:
             raise ParameterError(f"scorer {spec.name!r} needs {key}. Write {spec.name}({key}='...').")
+    if spec.name in _MODELS:
+        options = {key: value for key, value in spec.params.items() if key != "rule"}
+        return ModelScorer(make(**options), rule=str(spec.params.get("rule", "mean")))
     scorer: Scorer = make(**spec.params)
     return scorer

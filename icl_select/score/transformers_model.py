@@ -18,13 +18,12 @@ from icl_select.score._causal_loading import installed, load_causal_lm
 from icl_select.score._stems import ask
 from icl_select.score._writing import Writer
 from icl_select.score.encoding import to_loglik
-from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
 from icl_select.score.protocol import Generation, Loglik, Usage, check_decoding
 from icl_select.score.source import adapter_hash, find_model
 from icl_select.types import Decoding, Prompt
 
-__all__ = ["TransformersModel", "transformers"]
+__all__ = ["TransformersModel"]
 
 # Tokenizers without a limit say so with a number like 1e30.
 _NO_LIMIT = 10**9
@@ -275,40 +274,3 @@ class TransformersModel:
         usage.prompt_tokens += sum(lengths)
         usage.cached_tokens += sum(min(pair) for pair in zip(lengths, reused, strict=True))
         usage.seconds += time.perf_counter() - start
-
-
-def transformers(
-    model: str,
-    revision: str | None = None,
-    *,
-    rule: str = "mean",
-    device: str | None = None,
-    dtype: str = "float32",
-    batch_size: int = 8,
-    max_length: int | None = None,
-    chat: bool = False,
-    attention: str | None = None,
-    lora: str | None = None,
-    share: bool = True,
-    threads: int | None = None,
-) -> ModelScorer:
-    """Make the scorer ``transformers(model='…')``: see :class:`TransformersModel`, and `rule` of :class:`ModelScorer`.
-
-    Examples
-    --------
-    In a campaign: ``scorer: "transformers(model='EleutherAI/gpt-j-6b', dtype='float16')"``.
-    """
-    engine = TransformersModel(
-        model,
-        revision,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        max_length=max_length,
-        chat=chat,
-        attention=attention,
-        lora=lora,
-        share=share,
-        threads=threads,
-    )
-    return ModelScorer(engine, rule=rule)

@@ -12,7 +12,6 @@ from icl_select._fingerprint import fingerprint, seed_from
 from icl_select._models import Source
 from icl_select.errors import ModelError, ParameterError
 from icl_select.score.encoding import to_loglik
-from icl_select.score.language_model import ModelScorer
 from icl_select.score.pretrained import Texts, read_facts
 from icl_select.score.protocol import Generation, Loglik, Usage, check_decoding
 from icl_select.score.source import find_model
@@ -21,7 +20,7 @@ from icl_select.score.vllm_engine import Engine
 from icl_select.score.vllm_setup import Build, EngineOptions, find_adapter, find_build
 from icl_select.types import Decoding, Prompt
 
-__all__ = ["VllmModel", "vllm"]
+__all__ = ["VllmModel"]
 
 # vLLM quietly draws at this temperature where a lower one is asked for.
 _COOLEST = 0.01
@@ -268,43 +267,3 @@ class VllmModel:
         end = min((text.find(stop) for stop in decoding.stop if stop in text), default=len(text))
         finished = made.finish_reason == "stop"
         return Generation(text[:end], logprobs, len(made.token_ids), finished, len(read), cut)
-
-
-def vllm(
-    model: str,
-    revision: str | None = None,
-    *,
-    rule: str = "mean",
-    dtype: str = "auto",
-    quantization: str | None = None,
-    max_length: int | None = None,
-    tensor_parallel: int = 1,
-    data_parallel: int = 1,
-    gpu_memory: float | None = None,
-    kv_cache_gib: float | None = None,
-    lora: str | None = None,
-    chat: bool = False,
-    model_impl: str = "auto",
-    enforce_eager: bool | None = None,
-    max_num_seqs: int | None = None,
-    progress: bool = False,
-) -> ModelScorer:
-    """Make the scorer ``vllm(model='…')`` of a campaign: see :class:`VllmModel`, and `rule` of :class:`ModelScorer`."""
-    engine = VllmModel(
-        model,
-        revision,
-        dtype=dtype,
-        quantization=quantization,
-        max_length=max_length,
-        tensor_parallel=tensor_parallel,
-        data_parallel=data_parallel,
-        gpu_memory=gpu_memory,
-        kv_cache_gib=kv_cache_gib,
-        lora=lora,
-        chat=chat,
-        model_impl=model_impl,
-        enforce_eager=enforce_eager,
-        max_num_seqs=max_num_seqs,
-        progress=progress,
-    )
-    return ModelScorer(engine, rule=rule)

@@ -134,6 +134,7 @@ def test_names_parse_and_print() -> None:
         ("openai(url='http://localhost/v1')", ParameterError, "scorer 'openai' needs model"),
         ("transformers(modle='tiny')", UnknownNameError, "no parameter 'modle'. Did you mean 'model'"),
         ("transformers(model='tiny', batchsize=4)", UnknownNameError, "Did you mean 'batch_size'"),
+        ("transformers(model='tiny', rul='sum')", UnknownNameError, "Did you mean 'rule'"),
         ("vllm(rule='sum')", ParameterError, "scorer 'vllm' needs model"),
     ],
 )
