@@ -38,7 +38,7 @@ def number(value: Any, digits: int = 1) -> str:
     """Write a number with a real minus sign; a dash for what is absent."""
     if not _finite(value):
         return _DASH
-    text = f"{value:,.{digits}f}"
+    text = f"{value:,.{digits}f}" if abs(value) < 1e9 else f"{value:.1e}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
@@ -52,7 +52,7 @@ def percent(value: Any, digits: int = 1) -> str:
 def signed(value: Any, digits: int = 1) -> str:
     """Write a difference of shares in percentage points, always with a sign."""
     text = percent(value, digits)
-    return text if text == _DASH or text.startswith(MINUS) or float(text) == 0 else f"+{text}"
+    return text if text == _DASH or text.startswith(MINUS) or not text.strip("0.") else f"+{text}"
 
 
 def p_value(value: Any) -> str:

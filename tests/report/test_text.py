@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from icl_select.errors import ParameterError
-from icl_select.report import render_markdown, render_table
+from icl_select.report import render_markdown, render_report, render_table
+from icl_select.report._view import interval, number, signed
 
 Make = Callable[..., dict[str, Any]]
 
@@ -117,3 +118,35 @@ def test_a_single_task_makes_one_table_of_its_budgets(make: Make) -> None:
         table for table in markdown_tables(render_markdown(results)) if table[0][:2] == ["labels", "commonest label"]
     ]
     assert [row[0] for row in tables[0][2:]] == ["10", "30", "100"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0123, "+1.2"),
+        (-0.0123, "−1.2"),
+        (0.0004, "0.0"),
+        (-0.0004, "0.0"),
+        (0.1, "+10.0"),
+        (12.345, "+1,234.5"),
+        (-12.345, "−1,234.5"),
+        (4.73e51, "+4.7e+53"),
+        (None, "–"),
+        (float("inf"), "–"),
+    ],
+)
+def test_differences_of_any_size_are_written(value: float | None, text: str) -> None:
+    """Two draws that hardly differ can leave an interval with next to no degrees of freedom, and so of any width."""
+    assert signed(value) == text
+    assert interval({"low": value, "high": value}) == f"[{text}, {text}]"
+
+
+def test_large_counts_stay_whole() -> None:
+    assert number(123_456_789, 0) == "123,456,789"
+
+
+def test_an_interval_of_any_width_does_not_end_the_report(results: dict[str, Any]) -> None:
+    for comparison in results["comparisons"]:
+        comparison["ci"] = {**comparison["ci"], "low": -3.1e51, "high": 4.7e51}
+    assert "+4.7e+53" in render_markdown(results)
+    assert "+4.7e+53" in render_report(results)
