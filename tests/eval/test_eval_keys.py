@@ -32,15 +32,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def keys(campaign: Make, tiny: Path) -> Keys:
-    """``keys(key=value, …)``: keys of the cells and of the selections of a campaign; `task` changes its task."""
+    """``keys(key=value, …)``: keys of the cells and selections of a campaign; `task` changes its task."""
 
     def make(
-        *, options: str = "", model: Path = tiny, task: Mapping[str, Any] | None = None, **changes: Any
+        *,
+        options: str = "",
+        model: Path = tiny,
+        task: Mapping[str, Any] | None = None,
+        metric_options: Mapping[str, Any] | None = None,
+        **changes: Any,
     ) -> Mapping[str, set[str]]:
         scorer = f"transformers(model={str(model)!r}{options})"
         made = campaign(**({"methods": ["random", FULL], "draws": 1, "scorer": scorer} | changes))
         data = load_task(made.tasks[0])
-        data = TaskData(replace(data.task, **(task or {})), data.pool, data.test, data.source, data.metric_options)
+        data = TaskData(replace(data.task, **(task or {})), data.pool, data.test, data.source, metric_options or {})
         plan = plan_task(made, data, load_encoder(made.encoder), load_scorer(made.scorer))
         return {
             "cells": {key for job in plan.jobs for key in job.cell_keys},
@@ -107,6 +112,16 @@ def test_the_place_of_model_and_tokenizer_does_not_matter_but_their_content_does
     assert keys(prompt={"tokenizer": str(moved)}) == keys(prompt={"tokenizer": str(tiny)}) == keys()
     assert not keys(prompt={"tokenizer": str(changed)})["cells"] & keys()["cells"]
     assert not keys(model=changed)["cells"] & keys()["cells"]
+
+
+def test_what_a_metric_runs_on_is_part_of_the_key(keys: Keys, tmp_path: Path) -> None:
+    """By its content: another name or folder changes nothing."""
+    one, same, other = tmp_path / "one.sqlite", tmp_path / "same.sqlite", tmp_path / "other.sqlite"
+    for path, content in ((one, b"a"), (same, b"a"), (other, b"b")):
+        path.write_bytes(content)
+    before = keys(metric_options={"database": one})
+    assert keys(metric_options={"database": same}) == before
+    assert not keys(metric_options={"database": other})["cells"] & before["cells"]
 
 
 def test_how_a_server_is_asked_is_no_part_of_the_key(keys: Keys, tiny: Path) -> None:

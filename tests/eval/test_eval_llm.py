@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eval_helpers import contents
+from eval_helpers import contents, write_rows
 
 from icl_select.errors import ConfigError, DataError
 from icl_select.eval import runner
@@ -22,7 +22,7 @@ from icl_select.eval.config import Campaign, validate
 from icl_select.eval.store import CellName, RunFolder
 from icl_select.score import load_scorer
 from icl_select.score.tiny import make_tiny_model
-from icl_select.types import Example
+from icl_select.types import Example, ScoreItem
 
 Make = Callable[..., Campaign]
 
@@ -130,6 +130,30 @@ def test_full_vote_k_is_what_its_definition_says(asking: Make, tmp_path: Path, t
     assert list(stored) == [rows[i].id for i in picked.indices]
 
 
+def test_a_row_is_never_shown_to_itself(asking: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pool row is asked about once for each draw, prompted from the labelled rows alone, without itself."""
+    from icl_select.eval import answering
+
+    asked: list[list[ScoreItem]] = []
+    whole = answering.uncertainty
+
+    def recording(predictions: Any, items: Any, **options: Any) -> Any:
+        asked.append(list(items))
+        return whole(predictions, items, **options)
+
+    monkeypatch.setattr(answering, "uncertainty", recording)
+    made = asking(methods=["random", "vote_k(first=3, k=10, stage='full')"])
+    report = run(made, tmp_path / "cache")
+    assert len(asked) == made.draws
+    for draw, items in enumerate(asked):
+        picks = RunFolder(report.folder).read_cell(CellName("desk", made.methods[1], draw, 0, 5)).picks[:3]
+        assert len({item.id for item in items}) == len(items) == 20
+        for item in items:
+            assert item.prompt is not None
+            shown = {one.id for one in item.prompt.examples}
+            assert shown == set(picks) - {item.id}
+
+
 def test_what_was_asked_once_is_never_asked_again(
     asking: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +243,26 @@ def test_generation_is_read_and_recorded(asking: Make, tmp_path: Path) -> None:
     assert set(cell.column("choice_scores")) == {None}
     assert set(cell.column("finished")) <= {True, False}
     assert all(tokens >= 1 for tokens in cell.column("answer_tokens"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "length", "cut"), [("sound", 24, True), ("sound", 512, False), ("published", 24, True)]
+)
+def test_results_tell_which_prompts_were_cut(
+    asking: Make, tmp_path: Path, protocol: str, length: int, cut: bool
+) -> None:
+    """A long query loses the end of its text ("sound"), or the engine the beginning of all ("published")."""
+    long = {"id": "long", "text": "The parcel that I asked for " * 30, "label": "delivery"}
+    test = write_rows(tmp_path / "long.jsonl", [long, {**long, "id": "other", "text": "My bill is wrong, " * 30}])
+    own = {"name": "long", "pool": tmp_path / "pool.jsonl", "test": test, "shorten": "text"}
+    scorer = asking().scorer.replace(")", f", max_length={length})")
+    made = asking(tasks=[own], protocol=protocol, scorer=scorer, methods=["random"], draws=1, random_repeats=1)
+    report = run(made, tmp_path / "cache")
+    cell = RunFolder(report.folder).read_cell(CellName("long", "random", 0, 0, 5))
+    assert cell.column("truncated") == [cut, cut]
+    assert report.results["cells"][0]["n_truncated"] == 2 * cut
+    if cut:
+        assert max(cell.column("prompt_tokens")) < length
 
 
 def test_waves_by_hand() -> None:
