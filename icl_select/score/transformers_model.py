@@ -12,11 +12,11 @@ from icl_select._fingerprint import fingerprint
 from icl_select._models import check_dtype
 from icl_select._validation import check_int
 from icl_select.errors import ParameterError
-from icl_select.score._batching import Scheduler
-from icl_select.score._causal_lm import CausalLM, check_sharing
-from icl_select.score._causal_loading import installed, load_causal_lm
-from icl_select.score._stems import ask
-from icl_select.score._writing import Writer
+from icl_select.score.causal_lm.batching import Scheduler
+from icl_select.score.causal_lm.loading import installed, load_causal_lm
+from icl_select.score.causal_lm.reading import CausalLM, check_sharing
+from icl_select.score.causal_lm.stems import ask
+from icl_select.score.causal_lm.writing import Writer
 from icl_select.score.encoding import to_loglik
 from icl_select.score.pretrained import Texts, read_facts
 from icl_select.score.protocol import Generation, Loglik, Usage, check_decoding

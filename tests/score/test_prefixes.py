@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_select.score._prefixes import Shared, reused_tokens, share_prefixes
-from icl_select.score._stems import ask
+from icl_select.score.causal_lm.prefixes import Shared, reused_tokens, share_prefixes
+from icl_select.score.causal_lm.stems import ask
 from icl_select.score.encoding import EncodedItem
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)

@@ -15,7 +15,7 @@ from literal_models import FAMILIES, POSITIONS, Literal, prompt_of, save_family
 
 from icl_select.errors import ModelError, ParameterError, PromptError
 from icl_select.score import LanguageModel, load_scorer
-from icl_select.score._writing import draw
+from icl_select.score.causal_lm.writing import draw
 from icl_select.score.encoding import encode_item
 from icl_select.score.transformers_model import TransformersModel
 from icl_select.types import Decoding, ScoreItem

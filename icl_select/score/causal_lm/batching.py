@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icl_select.score._causal_lm import Cache, CausalLM
-from icl_select.score._prefixes import Shared, reused_tokens, share_prefixes
-from icl_select.score._stems import Questions, Read, Stem
-from icl_select.score._writing import Writer
+from icl_select.score.causal_lm.prefixes import Shared, reused_tokens, share_prefixes
+from icl_select.score.causal_lm.reading import Cache, CausalLM
+from icl_select.score.causal_lm.stems import Questions, Read, Stem
+from icl_select.score.causal_lm.writing import Writer
 
 __all__ = ["Scheduler"]
 
