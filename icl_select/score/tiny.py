@@ -12,6 +12,7 @@ from typing import Any
 from icl_select._files import make_folder
 from icl_select._optional import require
 from icl_select._quiet import without_bars
+from icl_select.errors import StoreError
 
 __all__ = ["TINY", "make_tiny_model"]
 
@@ -35,7 +36,7 @@ _SAMPLE = (
 
 
 def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_length: int = 4096) -> Path:
-    """Write a Llama of 0.6 million parameters with random weights, and a byte-level tokenizer made for it.
+    """Write a Llama of half a million parameters with random weights, and a byte-level tokenizer made for it.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
     ------
     MissingDependencyError
         If torch, transformers or tokenizers is not installed.
+    StoreError
+        If the folder cannot be written.
 
     Notes
     -----
@@ -70,6 +73,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
         return folder
     torch = require("torch", extra="models", purpose="the tiny model")
     transformers = require("transformers", extra="models", purpose="the tiny model")
+    weights = require("safetensors", extra="models", purpose="the tiny model")
     make_folder(folder.parent)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -97,6 +101,11 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
         if not _is_made(folder, made_of):
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(draft, folder)  # noqa: PTH105
+    except (OSError, weights.SafetensorError) as exc:
+        raise StoreError(
+            f"cannot write the tiny model to {folder} ({exc}). Free some space (it takes 2 MB), or set ICS_CACHE_DIR to "
+            "another folder."
+        ) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
