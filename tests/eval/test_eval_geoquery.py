@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_select.eval.tasks import TaskData, load_task
+from icl_select.eval.tasks import TaskData, get_task, load_task
 from icl_select.metrics import METRICS
 from icl_select.metrics.sql import sql_flags
 from icl_select.types import Example
@@ -163,3 +163,18 @@ def test_the_prompt_ends_with_select_and_names_the_tables(data: TaskData) -> Non
     text = data.task.template.text([], example)
     assert text.endswith(f"\n-- {example.fields['question']}\nSELECT")
     assert text.count("CREATE TABLE") == 7
+
+
+@pytest.mark.parametrize("protocol", ["sound", "published"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        " name FROM state; -- all of them",
+        " name FROM state -- all; of them",
+        " name FROM state # all\n\n-- next",
+        " name FROM state\n\n# next; and -- more",
+        " name FROM state",
+    ],
+)
+def test_a_query_ends_at_the_first_mark_of_any_kind(written: str, protocol: str) -> None:
+    assert get_task("geoquery").parse(written, Example("q", ""), protocol) == "SELECT name FROM state"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from eval_helpers import contents, write_rows
 
-from icl_select.errors import ConfigError, DataError
+from icl_select.errors import ConfigError, DataError, PromptError
 from icl_select.eval import runner
 from icl_select.eval.answering import waves
 from icl_select.eval.config import Campaign, validate
@@ -263,6 +263,15 @@ def test_results_tell_which_prompts_were_cut(
     assert report.results["cells"][0]["n_truncated"] == 2 * cut
     if cut:
         assert max(cell.column("prompt_tokens")) < length
+
+
+def test_what_goes_wrong_while_the_next_draw_is_prepared_says_where(asking: Make, tmp_path: Path) -> None:
+    """Prompts are built beside the engine, in another thread: an error there ends the run and names the cell."""
+    scorer = asking().scorer.replace(")", ", max_length=12)")
+    with pytest.raises(PromptError, match=r"^task desk, method random, draw [01]: .*takes \d+ tokens alone"):
+        run(asking(scorer=scorer), tmp_path / "cache")
+    with pytest.raises(PromptError, match="takes"):  # the folder is free again
+        run(asking(scorer=scorer), tmp_path / "cache")
 
 
 def test_waves_by_hand() -> None:

@@ -437,11 +437,14 @@ def test_demonstrations_that_queries_share_stand_first() -> None:
 @pytest.mark.parametrize("order", ["nearest_last", "shuffled"])
 def test_content_free_prompts_show_the_same_demonstrations(order: str) -> None:
     demonstrations = [sst5(f"text {i}", id_=f"d{i}")[1] for i in range(4)]
-    query, _ = sst5("a film of some length")
-    prompting = Prompting(get_task("sst5"), tokenizer=CHARS, max_tokens=300, order=order)
+    asked = "a film of some length, " * 5 + "and no more"
+    query, _ = sst5(asked)
+    whole = Prompting(get_task("sst5"), tokenizer=CHARS, order=order).prompt(demonstrations, query)
+    prompting = Prompting(get_task("sst5"), tokenizer=CHARS, max_tokens=whole.tokens - len(asked) + 10, order=order)
     prompt = prompting.prompt(demonstrations, query)
-    assert len(prompt.examples) == 3  # one more would fit without the query's text
-    begin = prompt.text.removesuffix("a film of some length\nanswer:")
+    assert len(prompt.examples) < 4  # all would fit without the query's text
+    assert len(prompting.prompt(demonstrations, sst5("N/A")[0]).examples) == 4
+    begin = prompt.text.removesuffix(f"{asked}\nanswer:")
     assert [free.text for free in prompting.content_free(demonstrations, query)] == [
         begin + "N/A\nanswer:", begin + "[MASK]\nanswer:", begin + "\nanswer:",
     ]  # fmt: skip
