@@ -238,7 +238,7 @@ def test_the_runs_of_the_table_are_among_those_supposed() -> None:
 
 def test_ours_beside_theirs_by_hand() -> None:
     results = run(
-        cell("random", 0.50, 0.01),
+        cell("random", 0.50, 0.01, draws=5),
         cell("vote_k(stage='full', variant='official')", 0.76, 0.02),
         cell("vote_k", 0.61, 0.02),
         cell("vote_k(stage='graph')", 0.76, 0.02, budget=100),
@@ -246,7 +246,7 @@ def test_ours_beside_theirs_by_hand() -> None:
     found = {(c["method"], c["budget"]): c for c in compare_with_published(results, invented()) if c["ours"]}
     full = found["vote_k(stage='full', variant='official')", 18]
     p = [
-        welch(0.50, 0.01, 3, 0.60, 0.02, 3).p_value,
+        welch(0.50, 0.01, 5, 0.60, 0.02, 3).p_value,
         welch(0.76, 0.02, 3, 0.75, 0.01, 3).p_value,
         welch(0.61, 0.02, 3, 0.61, 0.03**0.5 / 10, 3).p_value,
         welch(0.76, 0.02, 3, 0.75, 0.01, 3).p_value,
@@ -255,6 +255,7 @@ def test_ours_beside_theirs_by_hand() -> None:
     tested.append(found["vote_k(stage='graph')", 100])
     assert [c["p_adjusted"] for c in tested] == pytest.approx(holm(p).tolist())
     assert [c["verdict"] for c in tested] == ["lower", "no evidence", "no evidence", "no evidence"]
+    assert found["random", 18]["ours"] == {"mean": 0.50, "sd": 0.01, "runs": 5}
     assert full["delta"] == 0.01
     assert full["theirs"]["mean"] == 0.75
     assert full["n_comparisons"] == 4
