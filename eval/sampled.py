@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,19 @@ SAMPLE = 64
 
 _CONTEXT = 64
 
-_FIELDS = ("prompt", "own", "scored", "most_written", "written", "extra", "extra_prompts", "longest", "cost")
+
+class _Counts(NamedTuple):
+    """Tokens of one sampled prompt; `extra` are those of the `extra_prompts` that a calibrated rule adds."""
+
+    prompt: int
+    own: int
+    longest: int
+    scored: int = 0
+    written: int = 0
+    most_written: int = 0
+    extra: int = 0
+    extra_prompts: int = 0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +139,13 @@ def count_task(
     """
     cells = sum(len(budgets) for _, budgets in jobs)
     groups = _groups(campaign, plan, jobs)
-    totals, variance, longest = dict.fromkeys(_FIELDS, 0.0), 0.0, 0
+    totals, variance, longest = dict.fromkeys(_Counts._fields, 0.0), 0.0, 0
     for group, count in sorted(groups.items(), key=lambda pair: (pair[0].from_pool, pair[0].shown)):
-        rows = np.array(list(_sample(campaign, plan, group, scorer, tokenizer, sample)))
-        for name, mean in zip(_FIELDS, rows.mean(axis=0), strict=True):
+        rows = list(_sample(campaign, plan, group, scorer, tokenizer, sample))
+        for name, mean in zip(_Counts._fields, np.mean(rows, axis=0), strict=True):
             totals[name] += count * mean
-        read = rows[:, 0] + rows[:, _FIELDS.index("extra")]
-        longest = max(longest, int(rows[:, _FIELDS.index("longest")].max()))
+        longest = max(longest, *(row.longest for row in rows))
+        read = np.array([row.prompt + row.extra for row in rows], dtype=np.float64)
         variance += (count * read.std(ddof=1)) ** 2 / len(rows) if len(rows) > 1 else 0.0
     return TaskTokens(
         task=plan.name,
@@ -180,8 +192,8 @@ def _labelled_when_asking(method: str, budget: int) -> int:
 
 def _sample(
     campaign: Campaign, plan: TaskPlan, group: _Group, scorer: ModelScorer, tokenizer: Tokenizer, size: int
-) -> Iterator[tuple[float, ...]]:
-    """Token counts of real prompts of one shape, in the order of ``_FIELDS``."""
+) -> Iterator[_Counts]:
+    """Token counts of real prompts of one shape."""
     task = plan.data.task
     rng = np.random.default_rng(seed_from(campaign.seed, "estimate", task.name, group.shown, group.from_pool))
     # What is shared is not known before anything is retrieved; the order changes next to nothing of a length.
@@ -204,7 +216,7 @@ def _counts(
     tokenizer: Tokenizer,
     picked: Sequence[Example],
     query: Example,
-) -> tuple[float, ...]:
+) -> _Counts:
     task, limit = plan.data.task, scorer.model.max_length
     shown = [Demonstration(row.id, str(row.label), 0.0, row.fields) for row in picked]
     prompt, bare = prompting.prompt(shown, query), prompting.prompt((), query)
@@ -221,7 +233,7 @@ def _counts(
         decoding = task.decoding_of(campaign.protocol) or Decoding(scorer.max_tokens, scorer.stop)
         written = tokenizer.count(task.reference(query)) - tokenizer.count("")
         most, price = decoding.max_tokens, _cost(scorer, [prompt], None, decoding)
-        return tokens, own, 0, most, min(written, most), 0, 0, tokens + most, price
+        return _Counts(tokens, own, tokens + most, written=min(written, most), most_written=most, cost=price)
     # What tokens a word is cut into depends on no more than the end of the text before it.
     end, words = prompt.text[-_CONTEXT:], [task.prefix + word for word in choices]
     scored = [max(1, tokenizer.count(end + word) - tokenizer.count(end)) for word in words]
@@ -230,7 +242,15 @@ def _counts(
         free.append(replace(prompt, text=task.premise, messages=({"role": "user", "content": task.premise},)))
     extra = sum(length(one.text, one.messages) for one in free)
     price = _cost(scorer, [prompt, *free], words, None)
-    return tokens, own, sum(scored) * (1 + len(free)), 0, 0, extra, len(free), tokens + max(scored), price
+    return _Counts(
+        tokens,
+        own,
+        tokens + max(scored),
+        scored=sum(scored) * (1 + len(free)),
+        extra=extra,
+        extra_prompts=len(free),
+        cost=price,
+    )
 
 
 def _priced(scorer: ModelScorer) -> bool:
