@@ -171,6 +171,8 @@ class Campaign(_Model):
             shown["published"] = Path(self.published).name
         for key in ("scorer", "encoder"):
             shown[key] = _without_folders(shown[key])
+        if self.prompt.tokenizer is not None:
+            shown["prompt"]["tokenizer"] = _without_folders(self.prompt.tokenizer)
         for task in shown["tasks"]:
             if isinstance(task, dict):
                 task.update(pool=Path(task["pool"]).name, test=Path(task["test"]).name)

@@ -147,7 +147,15 @@ def test_tasks_of_the_file_can_be_named_on_the_command_line(tmp_path: Path) -> N
 
 def test_results_carry_no_path_of_this_machine(tmp_path: Path) -> None:
     text = MINIMAL.replace("[mrpc]", "[{name: x, pool: p.jsonl, test: t.jsonl}]") + "data_dir: data\n"
-    assert str(tmp_path) not in json.dumps(load(tmp_path, text).shown())
+    text += f"""encoder: {tmp_path / "encoder"}
+scorer: transformers(model={str(tmp_path / "model")!r})
+prompt: {{tokenizer: {tmp_path / "tokenizer"}}}
+"""
+    shown = load(tmp_path, text).shown()
+    assert str(tmp_path) not in json.dumps(shown)
+    assert (shown["encoder"], shown["prompt"]["tokenizer"]) == ("encoder", "tokenizer")
+    named = load(tmp_path, MINIMAL + "prompt: {tokenizer: org/name@abc}\n").shown()
+    assert named["prompt"]["tokenizer"] == "org/name@abc"
 
 
 def test_a_backslash_n_in_single_quotes_is_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
