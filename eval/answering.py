@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -243,7 +243,7 @@ def _demonstrations(rows: Sequence[Example], hits: Retrieved, *, with_fields: bo
 def _result(item: ScoreItem, answer: Prediction, output: str, reference: str, value: float) -> ItemResult:
     prompt: Prompt | None = item.prompt
     shown = prompt.examples if prompt is not None else item.demonstrations
-    asked: dict[str, object] = {}
+    asked: dict[str, Any] = {}
     if prompt is not None:
         info = answer.info
         tokens = info.get("tokens")
@@ -263,5 +263,5 @@ def _result(item: ScoreItem, answer: Prediction, output: str, reference: str, va
         score=value,
         demo_ids=tuple(one.id for one in shown),
         demo_scores=tuple(one.similarity for one in shown),
-        **asked,  # type: ignore[arg-type]
+        **asked,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from icl_select._fingerprint import fingerprint
 from icl_select._validation import check_int, is_number
-from icl_select.errors import ModelError, ParameterError, PromptError, suggest
+from icl_select.errors import ModelError, ParameterError, suggest
 from icl_select.score.http.client import Client, server_address
 from icl_select.score.http.limits import Clock, Limits
 from icl_select.score.http.planner import Planner
@@ -18,7 +18,7 @@ from icl_select.score.http.probe import Way
 from icl_select.score.http.session import HttpUsage, Session
 from icl_select.score.http.spend import Estimate, Need, Spend
 from icl_select.score.pretrained import read_facts
-from icl_select.score.protocol import Generation, Loglik, LoglikRow, check_decoding
+from icl_select.score.protocol import Generation, Loglik, LoglikRow, check_choices, check_decoding
 from icl_select.score.source import find_model
 from icl_select.types import Decoding, Prompt
 
@@ -376,9 +376,5 @@ def _check_mode(mode: str, tokenizer: str | None, chat: bool) -> str:
 
 
 def _pairs(prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[tuple[Prompt, Sequence[str]]]:
-    if len(prompts) != len(choices):
-        raise ParameterError(f"{len(prompts)} prompts, but choices for {len(choices)}. Pass choices for each prompt.")
-    for prompt, words in zip(prompts, choices, strict=True):
-        if not words:
-            raise PromptError(f"no choices for {prompt.query_id!r}. Give at least one, or generate.")
+    check_choices(prompts, choices)
     return list(zip(prompts, choices, strict=True))

@@ -10,8 +10,9 @@ from typing import Any
 
 from icl_select._models import Source, failures
 from icl_select._optional import require
-from icl_select.errors import ModelError, ParameterError, PromptError
+from icl_select.errors import ModelError, PromptError
 from icl_select.score.encoding import EncodedItem, cut_left, encode_item
+from icl_select.score.protocol import check_choices
 from icl_select.types import Prompt
 
 __all__ = ["ModelFacts", "Texts", "read_facts"]
@@ -128,11 +129,7 @@ class Texts:
         PromptError
             If there are no choices for one, or an item cannot be encoded.
         """
-        if len(prompts) != len(choices):
-            raise ParameterError(f"{len(prompts)} prompts, but choices for {len(choices)}. Pass choices for each.")
-        for prompt, words in zip(prompts, choices, strict=True):
-            if not words:
-                raise PromptError(f"no choices for {prompt.query_id!r}. Give at least one, or generate.")
+        check_choices(prompts, choices)
         texts = [self.text(prompt) for prompt in prompts]
         needed = {text + word for text, words in zip(texts, choices, strict=True) for word in ("", *words)}
         order = sorted(needed | {""})

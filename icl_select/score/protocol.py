@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from icl_select._validation import check_int, is_number
-from icl_select.errors import ParameterError
+from icl_select.errors import ParameterError, PromptError
 from icl_select.types import BoolArray, Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
 
-__all__ = ["Generation", "LanguageModel", "Loglik", "LoglikRow", "Scorer", "Usage", "check_decoding"]
+__all__ = ["Generation", "LanguageModel", "Loglik", "LoglikRow", "Scorer", "Usage", "check_choices", "check_decoding"]
 
 
 @runtime_checkable
@@ -176,6 +176,20 @@ class LanguageModel(Protocol):
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         """Continue each prompt."""
         ...
+
+
+def check_choices(prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> None:
+    """Refuse prompts of which one has nothing to choose from.
+
+    Raises
+    ------
+    ParameterError, PromptError
+    """
+    if len(prompts) != len(choices):
+        raise ParameterError(f"{len(prompts)} prompts, but choices for {len(choices)}. Pass choices for each prompt.")
+    for prompt, words in zip(prompts, choices, strict=True):
+        if not words:
+            raise PromptError(f"no choices for {prompt.query_id!r}. Give at least one, or generate.")
 
 
 def check_decoding(decoding: Decoding) -> None:
