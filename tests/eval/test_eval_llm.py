@@ -130,7 +130,10 @@ def test_full_vote_k_is_what_its_definition_says(asking: Make, tmp_path: Path, t
     assert list(stored) == [rows[i].id for i in picked.indices]
 
 
-def test_a_row_is_never_shown_to_itself(asking: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_a_row_is_never_shown_to_itself(
+    asking: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
     """Every pool row is asked about once for each draw, prompted from the labelled rows alone, without itself."""
     from icl_select.eval import answering
 
@@ -139,10 +142,11 @@ def test_a_row_is_never_shown_to_itself(asking: Make, tmp_path: Path, monkeypatc
 
     def recording(predictions: Any, items: Any, **options: Any) -> Any:
         asked.append(list(items))
+        assert options == {"variant": variant}
         return whole(predictions, items, **options)
 
     monkeypatch.setattr(answering, "uncertainty", recording)
-    made = asking(methods=["random", "vote_k(first=3, k=10, stage='full')"])
+    made = asking(methods=["random", f"vote_k(first=3, k=10, stage='full', variant={variant!r})"])
     report = run(made, tmp_path / "cache")
     assert len(asked) == made.draws
     for draw, items in enumerate(asked):
