@@ -18,7 +18,7 @@ from .tasks import Task
 if TYPE_CHECKING:
     from .config import Campaign
 
-__all__ = ["CONTENT_FREE", "PROTOCOLS", "Prompting", "prompting_of", "tokenizer_of"]
+__all__ = ["CONTENT_FREE", "PROTOCOLS", "Prompting", "check_chat", "prompting_of", "tokenizer_of"]
 
 PROTOCOLS = ("sound", "published")
 
@@ -220,8 +220,14 @@ class Prompting:
         """
         name = self.task.shorten
         alone = self._alone(example)
-        if name is None or alone <= limit:
+        if alone <= limit:
             return example, None
+        if name is None:
+            raise PromptError(
+                f"query {example.id!r} takes {alone} tokens alone, above the {limit} that its prompt may take, and "
+                f"task {self.task.name} names no field that may be cut. Name one under its key `shorten`, "
+                "raise prompt.max_tokens where the model reads more, or shorten the query."
+            )
         value = str(example.fields.get(name, example.text))
 
         def with_tokens(kept: int) -> Example:
@@ -277,6 +283,25 @@ class Prompting:
         return replace(prompt, dropped=(*prompt.dropped, *dropped), info={**prompt.info, **info})
 
 
+def check_chat(campaign: Campaign, scorer: Scorer) -> None:
+    """Refuse a chat with a model that was loaded for texts, and one under a protocol that has none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    model = scorer.model if isinstance(scorer, ModelScorer) else None
+    if model is not None and campaign.prompt.chat and not model.chat:
+        raise ConfigError(
+            f"prompt.chat: {scorer.name} is sent texts. Write chat=True into the scorer, or leave out prompt.chat."
+        )
+    if campaign.protocol == "published" and (campaign.prompt.chat if model is None else model.chat):
+        raise ConfigError(
+            "protocol: published has no chat form: that code sends one text. Use protocol: sound, or a model that is "
+            "not asked as a chat."
+        )
+
+
 def prompting_of(
     campaign: Campaign, task: Task, scorer: Scorer, *, frequency: Mapping[str, int] | None = None
 ) -> Prompting:
@@ -296,11 +321,8 @@ def prompting_of(
     ConfigError
         If the tokenizer is not known, or the campaign asks a model as a chat that was loaded for texts.
     """
+    check_chat(campaign, scorer)
     model = scorer.model if isinstance(scorer, ModelScorer) else None
-    if model is not None and campaign.prompt.chat and not model.chat:
-        raise ConfigError(
-            f"prompt.chat: {scorer.name} is sent texts. Write chat=True into the scorer, or leave out prompt.chat."
-        )
     return Prompting(
         task,
         tokenizer=tokenizer_of(campaign, scorer),

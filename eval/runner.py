@@ -30,6 +30,7 @@ from .design import describe_design
 from .diagnose import diagnose, used_rows
 from .plan import Job, Missing, TaskPlan, plan_task
 from .pool import Crew
+from .prompting import check_chat
 from .store import RunFolder
 from .tasks import Task, check_source, load_task
 from .work import Unit
@@ -71,6 +72,8 @@ def plan_campaign(campaign: Campaign) -> tuple[list[TaskPlan], Encoder]:
     encoder = load_encoder(campaign.encoder)
     scorer = load_scorer(campaign.scorer)
     _check_feedback(campaign, scorer)
+    if scorer.needs_prompt:
+        check_chat(campaign, scorer)
     data = [load_task(entry, campaign.data_dir) for entry in campaign.tasks]
     for each in data:
         _check_rule(each.task, scorer)

@@ -48,6 +48,7 @@ def _app() -> App:
         result_action="return_value",
         help_format="markdown",
         default_parameter=Parameter(show_default=shown_default),
+        suppress_keyboard_interrupt=False,
     )
     for target, name in _COMMANDS:
         app.command(f"icl_select.cli.{target}", name=name)

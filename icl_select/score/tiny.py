@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -100,11 +99,11 @@ def make_tiny_model(folder: Path, *, seed: int = 0, vocabulary: int = 1024, max_
         (draft / "complete").write_text(made_of, encoding="utf-8")
         if not _is_made(folder, made_of):
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(draft, folder)  # noqa: PTH105
+            draft.replace(folder)
     except (OSError, weights.SafetensorError) as exc:
         raise StoreError(
-            f"cannot write the tiny model to {folder} ({exc}). Free some space (it takes 2 MB), or set ICS_CACHE_DIR to "
-            "another folder."
+            f"cannot write the tiny model to {folder} ({exc}). Free some space (it takes 2 MB), or set ICS_CACHE_DIR "
+            "to another folder."
         ) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)

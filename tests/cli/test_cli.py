@@ -289,3 +289,14 @@ def test_a_full_disk_behind_standard_output_is_an_error(pool: Path) -> None:
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_says_what_is_kept(
+    pool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("icl_select.cli.check.emit_json", stop)
+    assert run(["check", str(pool), "--encoder", "hash", "--json"]) == 130
+    assert "interrupted; what was finished is kept\n" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from literal_models import Literal, prompt_of
 
+from icl_select.errors import StoreError
 from icl_select.score.source import find_model
 from icl_select.score.tiny import make_tiny_model
 from icl_select.score.transformers_model import TransformersModel
@@ -105,3 +106,13 @@ def test_weights_are_written_and_read_without_foreign_bars(
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")
     make_tiny_model(tmp_path / "asked")
     assert "Writing" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.LlamaForCausalLM.save_pretrained", full)
+    with pytest.raises(StoreError, match=r"cannot write the tiny model to .*No space left on device.*ICS_CACHE_DIR"):
+        make_tiny_model(tmp_path / "tiny")
+    assert not list(tmp_path.iterdir())
