@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from icl_select.errors import IclSelectError
@@ -26,9 +25,6 @@ from .store import CellName, ItemResult, RunFolder
 from .tasks import Task
 
 __all__ = ["Prepared", "Unit", "compute", "finish", "prepare"]
-
-# Compiled kernels with threads of their own may not be entered by two threads at once.
-_SELECTING = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +136,6 @@ def _selection(work: Prepared, job: Job, budget: int) -> Selection:
     if stored is not None:
         return stored
     feedback = work.desk.feedback(job.method) if asks_feedback(job.method) else None
-    if feedback is None:
-        with _SELECTING:
-            picked = select(job.method, work.unit.x, budget, seed=job.seed)
-    else:
-        picked = select(job.method, work.unit.x, budget, seed=job.seed, feedback=feedback)
+    picked = select(job.method, work.unit.x, budget, seed=job.seed, feedback=feedback)
     work.store.write_selection(name, key, picked, pool_ids)
     return picked

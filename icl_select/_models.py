@@ -81,7 +81,7 @@ def find_source(model: str, revision: str | None) -> Source:
     if model.startswith((".", "~", "/")) or not _HUB_ID.fullmatch(model):
         raise ModelError(
             f"no folder {model} to load a model from, and it is no hub id either. Pass the path of a model folder, "
-            "a hub id such as 'sentence-transformers/all-mpnet-base-v2', or 'minilm'."
+            "or a hub id such as 'owner/name'."
         )
     commit = revision if revision and _COMMIT.fullmatch(revision) else _look_up(model, revision)
     return Source(model, commit, model, local=False)
