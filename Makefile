@@ -20,10 +20,10 @@ setup:
 test: setup
 	$(TEST_ENV) $(PY) -m pytest tests -n 2 --dist loadfile
 
-# One process, for the tests share an engine, and only the files that have such tests.
+# Only the files that have such tests; those of one file share an engine, so they stay in one process.
 test-vllm:
 	@scripts/setup.sh test,vllm
-	$(TEST_ENV) .venv-vllm/bin/python -m pytest -m vllm $$(grep -rlE --include='test_*.py' 'mark\.vllm' tests | sort)
+	$(TEST_ENV) .venv-vllm/bin/python -m pytest -m vllm -n 2 --dist loadfile $$(grep -rlE --include='test_*.py' 'mark\.vllm' tests | sort)
 
 check: setup
 	$(PY) -m ruff check .
