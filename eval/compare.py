@@ -51,7 +51,7 @@ class Scores:
         return [float(row.mean()) for matrix in self.values for row in matrix]
 
 
-ANALYSIS = 1
+ANALYSIS = 2
 """Raised whenever the same cells would give other results: other tests, intervals or projections."""
 
 
@@ -249,8 +249,13 @@ def _adjusted(campaign: Campaign, family: list[tuple[dict[str, Any], Comparison]
 
 
 def comparison_entry(entry: Mapping[str, Any], result: Comparison, power: float) -> dict[str, Any]:
-    """One comparison with all of its evidence; differences are stated for the power asked for."""
+    """One comparison with all of its evidence; differences are stated for the power asked for.
+
+    Every metric lies between 0 and 1, so a difference lies between -1 and 1, and so does its interval: two draws can
+    give one that is wider, and what is cut off could not have held the difference.
+    """
     record = {**entry, "delta": result.effect, **result.to_dict()}
+    record["ci"] = {**record["ci"], "low": max(-1.0, record["ci"]["low"]), "high": min(1.0, record["ci"]["high"])}
     if power != 0.8:
         design = Design(
             result.n_draws, result.n_items, result.components, result.alpha, result.n_comparisons, result.item_share

@@ -11,10 +11,11 @@ import pytest
 
 from icl_select.errors import ConfigError
 from icl_select.eval import runner
+from icl_select.eval.compare import comparison_entry
 from icl_select.eval.config import Campaign
 from icl_select.eval.store import CellName, RunFolder
 from icl_select.eval.versus import compare_runs
-from icl_select.stats import holm
+from icl_select.stats import compare, holm
 
 Make = Callable[..., Campaign]
 
@@ -122,3 +123,17 @@ def test_an_unfinished_run_is_not_compared(campaign: Make, tmp_path: Path) -> No
     store.write_json(store.path / "campaign.json", campaign(output=tmp_path / "b", seed=3).model_dump(mode="json"))
     with pytest.raises(ConfigError, match="was asked for another configuration since its results were written"):
         compare_runs(done.folder, changed.folder)
+
+
+def test_intervals_stay_where_differences_can_lie() -> None:
+    """Two draws that disagree give an interval of hundreds of points; a difference of shares is at most 100."""
+    ours = [np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 1.0, 0.0, 0.0])]
+    base = [np.zeros((1, 4)), np.array([[1.0, 0.0, 1.0, 0.0]])]
+    ids = [["a", "b", "c", "d"], ["e", "f", "g", "h"]]
+    found = compare(ours, base, item_ids=ids, picks=[("p",), ("q",)], seed=0)
+    whole = found.to_dict()["ci"]
+    assert whole["low"] < -1
+    assert whole["high"] > 1
+    entry = comparison_entry({"task": "t"}, found, power=0.8)
+    assert (entry["ci"]["low"], entry["ci"]["high"]) == (-1.0, 1.0)
+    assert entry["delta"] == pytest.approx(0.25)
