@@ -250,7 +250,7 @@ def _result(item: ScoreItem, answer: Prediction, output: str, reference: str, va
         asked = {
             "prompt_tokens": info.get("prompt_tokens", prompt.tokens),
             "n_dropped": len(prompt.dropped),
-            "response": None if item.choices is not None else answer.output,
+            "response": None if answer.scores else answer.output,
             "choice_scores": tuple(answer.scores.values()) or None,
             "answer_tokens": sum(tokens) if isinstance(tokens, (list, tuple)) else tokens,
             "truncated": bool(info.get("truncated", False)) or bool(prompt.info.get("truncated", False)),

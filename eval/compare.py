@@ -180,21 +180,25 @@ def _cell_entry(plan: TaskPlan, scores: Scores, ci: dict[str, Any], leaked: set[
         "n_items": len(scores.item_ids[0]),
         "n_empty": sum(prediction == "" for cell in flat for prediction in cell.column("prediction")),
         "mean_shots": float(np.mean([cell.table.column("n_shots").to_numpy().mean() for cell in flat])),
-        **_reading(flat),
+        **_reading(plan, flat),
         "n_leaked": int(sum((~keep).sum() for keep in kept)),
         "mean_without_leaks": float(np.mean(clean)) if clean else None,
         **_aggregates(plan, flat),
     }
 
 
-def _reading(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the model read and wrote: mean prompt length, prompts that were cut, answers that hit the token limit."""
+def _reading(plan: TaskPlan, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the model read and wrote: mean prompt length, and how many prompts were cut, how many answers hit the token
+    limit or were none of the choices.
+    """
     if not cells or cells[0].table.column("prompt_tokens").null_count:
         return {}
+    choices = plan.data.task.choices
     return {
         "mean_prompt_tokens": float(np.mean([cell.table.column("prompt_tokens").to_numpy().mean() for cell in cells])),
         "n_truncated": sum(bool(cut) for cell in cells for cut in cell.column("truncated")),
         "n_unfinished": sum(ended is False for cell in cells for ended in cell.column("finished")),
+        "n_outside": sum(said not in choices for cell in cells for said in cell.column("prediction")) if choices else 0,
     }
 
 

@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 from icl_select._cache import default_cache_folder
 from icl_select._fingerprint import fingerprint
 from icl_select._validation import check_int
-from icl_select.errors import ModelError
 from icl_select.score.answer_file import AnswerFile, pack_row, pack_text, read_row, read_text
 from icl_select.score.protocol import Generation, LanguageModel, Loglik, LoglikRow, Usage
 from icl_select.score.schedule import prefix_order
 from icl_select.types import Decoding, Prompt
 
-__all__ = ["CachedModel", "Counts", "check_chosen", "content"]
+__all__ = ["CachedModel", "Counts", "content"]
 
 Answer = TypeVar("Answer")
 
@@ -192,12 +191,10 @@ class CachedModel:
         model: Any = self.model
 
         def ask(some: Sequence[_Request]) -> list[Generation]:
-            made = model.choose([one.prompt for one in some], [one.choices for one in some])
-            return [check_chosen(self.name, *pair) for pair in zip(made, [one.choices for one in some], strict=True)]
+            return list(model.choose([one.prompt for one in some], [one.choices for one in some]))
 
         def stream(some: Sequence[_Request]) -> Iterator[tuple[int, Generation]]:
-            for place, made in model.choose_each([one.prompt for one in some], [one.choices for one in some]):
-                yield place, check_chosen(self.name, made, some[place].choices)
+            yield from model.choose_each([one.prompt for one in some], [one.choices for one in some])
 
         words = [tuple(some) for some in choices]
         return self._answers(("choose",), prompts, words, ask, stream, pack_text, read_text)
@@ -269,17 +266,6 @@ class CachedModel:
             disable=not self.progress,
             dynamic_ncols=True,
         )
-
-
-def check_chosen(name: str, made: Generation, choices: Sequence[str]) -> Generation:
-    """Return what a model named if it is one of the choices; an answer that is none is never stored."""
-    if made.text not in choices:
-        shown = ", ".join(map(repr, choices))
-        raise ModelError(
-            f"{name} chose {made.text!r}, which is none of the choices ({shown}). Use a server that constrains its "
-            "answers."
-        )
-    return made
 
 
 def content(prompt: Prompt, chat: bool) -> str | tuple[tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from icl_select._validation import check_int
 from icl_select.errors import ModelError, ParameterError, PromptError, UnknownNameError, suggest
 from icl_select.registry import Spec
-from icl_select.score.answers import CachedModel, check_chosen, content
+from icl_select.score.answers import CachedModel, content
 from icl_select.score.protocol import Generation, LanguageModel, Loglik
 from icl_select.score.rules import RULES
 from icl_select.types import Decoding, FloatArray, IntArray, Prediction, Prompt, ScoreItem
@@ -54,6 +54,8 @@ class ModelScorer:
 
     A model with ``scores_choices = False`` (a chat server without log-probabilities) is asked for
     ``choose(prompts, choices)``, one :class:`Generation` whose text is one of the choices; scores then stay empty.
+    A text that is none of them (a refusal, a cut answer) is the prediction as it stands: wrong, never mapped to a
+    choice, and marked by ``outside`` in its info.
 
     ``Prediction.info`` holds ``tokens`` (of each choice; of the generated text), ``prompt_tokens``, ``truncated``,
     ``finished`` (generations), and what :func:`icl_select.score.uncertainty` reads: ``mean_logprob``, the mean
@@ -203,9 +205,10 @@ class ModelScorer:
         places = [requests.add(_prompt(item), item.choices or ()) for item in items]
         model: Any = self.model
         chosen: list[Generation] = model.choose(requests.prompts, requests.choices)
+        predictions = [_written(item, chosen[at]) for item, at in zip(items, places, strict=True)]
         return [
-            _written(item, check_chosen(self.name, chosen[at], item.choices or ()))
-            for item, at in zip(items, places, strict=True)
+            replace(prediction, info={**prediction.info, "outside": prediction.output not in (item.choices or ())})
+            for prediction, item in zip(predictions, items, strict=True)
         ]
 
 

@@ -271,3 +271,26 @@ def test_a_paid_model_is_priced_before_and_capped_during_the_run(
         assert call(*words, "--scorer", f"{scorer}, max_spend=5)", "-o", "again") == 0
         assert len(server.seen) == first
     assert contents(Path("runs/small")) == contents(Path("again"))
+
+
+def test_a_chat_server_without_log_probabilities(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are constrained to the labels; what a server says instead is wrong, counted, and stops nothing."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    tokenizer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(
+        make_tiny_model(config.parent / "tiny")
+    )
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    config.write_text(yaml.safe_dump(content | {"prompt": {"tokenizer": "utf8", "chat": True}}), encoding="utf-8")
+    with FakeServer(tokenizer, EVERYTHING) as server:
+        scorer = f"openai(model={MODEL!r}, url={server.url!r}, served='fake', chat=True, mode='chat')"
+        words = ("run", config, "--methods", "random", "--budgets", "4", "-L", 4, "--scorer", scorer, "--json")
+        assert call(*words) == 0
+        cell = json.loads(capsys.readouterr().out)["cells"][0]
+        assert (cell["n_outside"], cell["n_empty"]) == (0, 0)
+        server.said = "I would rather not"
+        assert call(*words, "-o", "refused", "--seed", "5") == 0
+        cell = json.loads(capsys.readouterr().out)["cells"][0]
+        assert cell["mean"] == 0
+        assert cell["n_outside"] == 2 * 2 * 4  # every item of 2 repeats in 2 draws

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_select.errors import ModelError, ParameterError, StoreError
+from icl_select.errors import ParameterError, StoreError
 from icl_select.score import CachedModel, Generation, HashModel, LanguageModel, Loglik, ModelScorer, TableModel
 from icl_select.score.answer_file import pack_row, pack_text, read_row, read_text
 from icl_select.score.protocol import LoglikRow
@@ -262,10 +262,10 @@ def test_a_model_that_only_chooses_is_remembered(tmp_path: Path, kind: type[Choo
     assert engine.calls == 1
     engine.answer = "neither"
     more = [ScoreItem("q", (), ("a", "c"), PROMPTS[0])]
-    with pytest.raises(ModelError, match="chose 'neither'"):
-        ModelScorer(engine).cached(tmp_path).score(more)
+    assert ModelScorer(engine).cached(tmp_path).score(more)[0].output == "neither"
     engine.answer = None
-    assert ModelScorer(engine).cached(tmp_path).score(more)[0].output == "c", "a foreign answer is not stored"
+    again = ModelScorer(engine).cached(tmp_path).score(more)[0]
+    assert (again.output, again.info["outside"]) == ("neither", True), "a foreign answer is kept and marked"
 
 
 @pytest.mark.parametrize("rule", ["mean", "sum", "contextual", "pmi"])

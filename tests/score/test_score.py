@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,10 +289,18 @@ def test_a_model_that_only_chooses() -> None:
     assert got.info["mean_logprob"] is None
     with pytest.raises(ParameterError, match=r"rule='sum' needs the log-probability.*only names the choice"):
         ModelScorer(Choosing(), rule="sum")
-    liar = Choosing()
-    liar.answer = "c"
-    with pytest.raises(ModelError, match=r"table chose 'c', which is none of the choices \('a', 'b'\)"):
-        ModelScorer(liar).score([prompted("1", "text", ("a", "b"))])
+    assert got.info["outside"] is False
+
+
+def test_an_answer_that_is_no_choice_stays_as_it_is(tmp_path: Path) -> None:
+    """Wrong and marked, never mapped to a choice; it is kept like any other, so that it is not paid for twice."""
+    refusing = Choosing()
+    refusing.answer = "I cannot say"
+    scorer = ModelScorer(refusing).cached(tmp_path)
+    for _ in range(2):
+        got = scorer.score([prompted("1", "text", ("a", "b"))])[0]
+        assert (got.output, got.scores, got.info["outside"]) == ("I cannot say", {}, True)
+    assert refusing.calls == 1
 
 
 def test_a_model_that_returns_no_number() -> None:
