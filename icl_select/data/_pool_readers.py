@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from icl_select.data._file import existing
 from icl_select.data.hub import is_hub_id, read_hub
-from icl_select.data.readers import Table, existing, read_csv, read_jsonl, read_parquet, read_records, read_table
+from icl_select.data.readers import Table, read_csv, read_jsonl, read_parquet, read_records, read_table
 from icl_select.data.rows import LabelWords, RowOptions, RowSpec, build
 from icl_select.errors import DataError, ParameterError
 from icl_select.types import Example

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from icl_select.data.exchange.record import LabelRecord
 from icl_select.errors import LabelError, ParameterError, suggest
 
-__all__ = ["Conflict", "MergeReport", "OnConflict", "merge"]
+__all__ = ["Conflict", "MergeReport", "OnConflict", "latest_by_annotator", "merge"]
 
 OnConflict = Literal["error", "keep", "replace", "majority"]
 
@@ -144,7 +144,7 @@ def merge(
     conflicts: list[Conflict] = []
     votes_of: dict[str, list[LabelRecord]] = {}
     for name in (name for name in named if name in by_id and name in standing):
-        votes_of[name] = votes = _latest_by_annotator(by_id[name])
+        votes_of[name] = votes = latest_by_annotator(by_id[name])
         stood = standing[name]
         chosen: str | None = votes[0].label
         if len({vote.label for vote in votes}) > 1 or stood not in (None, chosen):
@@ -174,7 +174,7 @@ def _in_time(records: Sequence[LabelRecord]) -> list[LabelRecord]:
     return list(records)
 
 
-def _latest_by_annotator(records: Sequence[LabelRecord]) -> list[LabelRecord]:
+def latest_by_annotator(records: Sequence[LabelRecord]) -> list[LabelRecord]:
     """One vote for each annotator, oldest first; votes without a name all count."""
     ordered = _in_time(records)
     last = {record.annotator: place for place, record in enumerate(ordered)}

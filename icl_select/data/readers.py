@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import codecs
 import csv
-import datetime
-import decimal
 import gzip
 import io
 import json
-import math
 import sys
 import threading
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-from icl_select.errors import DataError, suggest
+from icl_select.data._file import File, existing
+from icl_select.data._parquet import parquet_rows
+from icl_select.data._values import plain
+from icl_select.errors import DataError, ParameterError
 
 __all__ = [
     "SUFFIXES",
     "Table",
-    "open_bytes",
     "plain",
     "read_csv",
     "read_jsonl",
@@ -39,7 +39,6 @@ __all__ = [
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".csv", ".csv.gz", ".parquet", ".pq")
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CSV_LOCK = threading.Lock()
 
 
@@ -89,57 +88,34 @@ def read_table(path: str | Path, *, columns: Collection[str] | None = None) -> T
     )
 
 
-def existing(path: str | Path) -> Path:
-    """Return `path` if it is there, else raise DataError that names a file of a similar name."""
-    path = Path(path)
-    if path.exists():
-        return path
-    if not path.parent.is_dir():
-        raise DataError(f"{path} does not exist: there is no folder {path.parent}. Check the path.")
-    names = [entry.name for entry in path.parent.iterdir()]
-    hint = suggest(path.name, names) if len(names) <= 200 else ""
-    hint = hint if hint.startswith(" Did") else ""
-    raise DataError(f"{path} does not exist.{hint or ' Check the path.'}")
-
-
-def open_bytes(path: str | Path) -> BinaryIO:
-    """Open a file for reading bytes; gzip is recognised by content. Raises DataError if it cannot be opened."""
-    path = existing(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, but a file is expected. Name the file inside it.")
-    try:
-        stream = path.open("rb")
-    except OSError as exc:
-        raise DataError(f"{path} cannot be opened: {exc.strerror}. Check its permissions.") from exc
-    magic = stream.read(2)
-    stream.seek(0)
-    if magic in _UTF16:
-        stream.close()
-        raise DataError(f"{path} is UTF-16 text, but UTF-8 is expected. Convert it: iconv -f utf-16 -t utf-8.")
-    return cast("BinaryIO", gzip.open(stream)) if magic == b"\x1f\x8b" else stream
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: File, max_bytes: int | None) -> Iterator[tuple[int, str]]:
     """Decoded lines with their numbers, from 1; only a line feed ends a line."""
     number = 0
-    with open_bytes(path) as stream:
+    # Room for the longest line and its CR LF: no more of a line is ever in memory.
+    room = -1 if max_bytes is None else max_bytes + 2
+    with file.open() as stream:
         try:
-            for number, raw in enumerate(stream, 1):
+            for number, raw in enumerate(iter(partial(stream.readline, room), b""), 1):
+                if max_bytes is not None and len(raw.removesuffix(b"\n").removesuffix(b"\r")) > max_bytes:
+                    raise DataError(
+                        f"{file}, line {number}: longer than {max_bytes:,} bytes, the most that a line may have "
+                        "(max_line_bytes). Shorten its texts, or leave fields out."
+                    )
                 if number == 1:
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 try:
                     yield number, raw.decode("utf-8")
                 except UnicodeDecodeError as exc:
-                    raise DataError(_not_utf8(path, number, exc)) from exc
+                    raise DataError(_not_utf8(file, number, exc)) from exc
         except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
             raise DataError(
-                f"{path}: the gzip data breaks off after line {number} ({exc}). Copy or compress the file again."
+                f"{file}: the gzip data breaks off after line {number} ({exc}). Copy or compress the file again."
             ) from exc
 
 
-def _not_utf8(path: Path, line: int, exc: UnicodeDecodeError) -> str:
+def _not_utf8(file: File, line: int, exc: UnicodeDecodeError) -> str:
     return (
-        f"{path}, line {line}: byte 0x{exc.object[exc.start]:02x} is not UTF-8 ({exc.reason}). Convert the file, for "
+        f"{file}, line {line}: byte 0x{exc.object[exc.start]:02x} is not UTF-8 ({exc.reason}). Convert the file, for "
         "example: iconv -f latin1 -t utf-8."
     )
 
@@ -153,59 +129,75 @@ def _constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
-def read_jsonl(path: str | Path) -> Table:
-    """Rows of a JSON Lines file, plain or gzip: one object per line, blank lines left out, NaN read as null."""
-    path = existing(path)
-    return Table(str(path), "line", _jsonl_rows(path))
+def read_jsonl(
+    path: str | Path, *, source: str | None = None, max_line_bytes: int | None = None, plain_only: bool = False
+) -> Table:
+    """Rows of a JSON Lines file, plain or gzip: one object per line, blank lines left out, NaN read as null.
+
+    One line is in memory at a time.
+
+    Parameters
+    ----------
+    path : str or Path
+    source : str, optional
+        What messages call the file; default: its path.
+    max_line_bytes : int, optional
+        A longer line raises DataError, and is not read to its end.
+    plain_only : bool, default=False
+        Refuse gzip.
+    """
+    file = File.at(path, source, plain_only=plain_only)
+    return Table(str(file), "line", _jsonl_rows(file, max_line_bytes))
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in _lines(path):
+def _jsonl_rows(file: File, max_line_bytes: int | None) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in _lines(file, max_line_bytes):
         if not line or line.isspace():
             continue
         try:
             row = _DECODER.decode(line.strip(" \t\r\n"))
         except (ValueError, RecursionError) as exc:
             raise DataError(
-                f"{path}, line {number}: not JSON ({exc}). Expected one whole JSON object per line, such as "
+                f"{file}, line {number}: not JSON ({exc}). Expected one whole JSON object per line, such as "
                 '{"text": "..."}.'
             ) from exc
         if not isinstance(row, dict):
             kind = "a JSON array" if isinstance(row, list) else f"the JSON value {line.strip()[:40]}"
             raise DataError(
-                f"{path}, line {number}: holds {kind}, but each line must be one JSON object with named fields, "
+                f"{file}, line {number}: holds {kind}, but each line must be one JSON object with named fields, "
                 'such as {"text": "..."}.'
             )
         yield number, row
 
 
-def read_csv(path: str | Path) -> Table:
+def read_csv(path: str | Path, *, source: str | None = None, plain_only: bool = False) -> Table:
     """Rows of a CSV file with a header, plain or gzip; every value is a string, an empty cell stays empty.
 
     The delimiter is the comma, semicolon or tab that occurs most often in the header. Quoting as in RFC 4180:
-    a quoted cell may hold delimiters, line ends and doubled quotes.
+    a quoted cell may hold delimiters, line ends and doubled quotes. The whole file is in memory. `source` and
+    `plain_only` as in :func:`read_jsonl`.
     """
-    path = existing(path)
-    return Table(str(path), "line", _csv_rows(path))
+    file = File.at(path, source, plain_only=plain_only)
+    return Table(str(file), "line", _csv_rows(file))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with open_bytes(path) as stream:
+def _csv_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with file.open() as stream:
         try:
             content = stream.read()
         except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-            raise DataError(f"{path}: the gzip data is broken ({exc}). Copy or compress the file again.") from exc
+            raise DataError(f"{file}: the gzip data is broken ({exc}). Copy or compress the file again.") from exc
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise DataError(_not_utf8(path, content.count(b"\n", 0, exc.start) + 1, exc)) from exc
+        raise DataError(_not_utf8(file, content.count(b"\n", 0, exc.start) + 1, exc)) from exc
     del content
     header_line = text[: text.find("\n")] if "\n" in text else text
     delimiter = max(",;\t", key=header_line.count)
     with _CSV_LOCK:  # the limit on cell size is global to the process
         limit = csv.field_size_limit(sys.maxsize)
         try:
-            records = list(_csv_records(path, text, delimiter))
+            records = list(_csv_records(file, text, delimiter))
         finally:
             csv.field_size_limit(limit)
     if not records:
@@ -213,17 +205,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     header = records[0][1]
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
-        raise DataError(f"{path}, line 1: the header names {sorted(repeated)[0]!r} twice. Give each column one name.")
+        raise DataError(f"{file}, line 1: the header names {sorted(repeated)[0]!r} twice. Give each column one name.")
     for number, cells in records[1:]:
         if len(cells) != len(header):
             raise DataError(
-                f"{path}, line {number}: {len(cells)} cells, but the header names {len(header)} columns. Quote cells "
+                f"{file}, line {number}: {len(cells)} cells, but the header names {len(header)} columns. Quote cells "
                 f"that hold {delimiter!r} or line ends."
             )
         yield number, dict(zip(header, cells, strict=True))
 
 
-def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(file: File, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start = 1
     try:
@@ -233,35 +225,49 @@ def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, l
             start = reader.line_num + 1
     except csv.Error as exc:
         raise DataError(
-            f"{path}, line {start}: not CSV ({exc}). Quote cells that hold quotes, and double the quotes inside."
+            f"{file}, line {start}: not CSV ({exc}). Quote cells that hold quotes, and double the quotes inside."
         ) from exc
 
 
-def read_parquet(path: str | Path, *, columns: Collection[str] | None = None) -> Table:
-    """Rows of a Parquet file; of `columns`, where given, those that the file has."""
-    path = existing(path)
-    return Table(str(path), "row", _parquet_rows(path, columns))
+def read_parquet(
+    path: str | Path,
+    *,
+    columns: Collection[str] | None = None,
+    source: str | None = None,
+    batch_rows: int = 1_024,
+    max_uncompressed_bytes: int | None = None,
+) -> Table:
+    """Rows of a Parquet file, decoded a batch at a time.
 
+    Parameters
+    ----------
+    path : str or Path
+    columns : collection of str, optional
+        Of these, those that the file has; default: all.
+    source : str, optional
+        What messages call the file; default: its path.
+    batch_rows : int, default=1024
+        Rows decoded together, at most.
+    max_uncompressed_bytes : int, optional
+        A row group that claims to expand to more raises DataError before any of it is decoded. Batches are then made
+        small enough to stay below, although a dictionary may repeat its longest value in every row; a row whose lists
+        do not stay below raises DataError.
 
-def _parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    Raises
+    ------
+    ParameterError
+        If `batch_rows` is below 1.
 
-    number = 0
-    try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        kept = names if columns is None else [name for name in names if name in columns]
-        for batch in file.iter_batches(columns=kept):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {name: plain(value, f"{path}, row {number}", name) for name, value in row.items()}
-    except (pa.ArrowException, OSError) as exc:
-        where = f"after row {number}" if number else "at its start"
-        raise DataError(
-            f"{path} cannot be read as Parquet, {where} ({exc}). Write the file again, for example with "
-            "pyarrow.parquet.write_table."
-        ) from exc
+    Notes
+    -----
+    Memory does not grow with the rows. With a bound it stays within a few times the bound, as rows exist both in Arrow
+    and in Python. The bound rests on the metadata of the file: pages that contradict it are met only while they are
+    decoded, so where files come from strangers, limit the memory of the process too.
+    """
+    if batch_rows < 1:
+        raise ParameterError(f"batch_rows={batch_rows} decodes nothing. Pass 1 or more.")
+    file = File.at(path, source)
+    return Table(str(file), "row", parquet_rows(file, columns, batch_rows, max_uncompressed_bytes))
 
 
 def read_records(rows: Iterable[Mapping[str, Any]], source: str) -> Table:
@@ -275,34 +281,3 @@ def _record_rows(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[tup
         if not isinstance(row, Mapping):
             raise DataError(f"{where} is a {type(row).__name__}, but each record maps field names to values.")
         yield number, {str(name): plain(value, where, str(name)) for name, value in row.items()}
-
-
-def plain(value: Any, where: str, name: str) -> Any:
-    """Return `value` as a JSON value: NaN as null, dates in ISO form, decimals as strings, bytes as UTF-8 text."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, where, name) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, where, name) for item in value]
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError as exc:
-            raise DataError(
-                f"{where}: the field {name!r} holds bytes that are not text. Leave it out: name the fields to keep "
-                "with fields=[...]."
-            ) from exc
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    item = getattr(value, "item", None)  # numpy scalars
-    if callable(item):
-        return plain(item(), where, name)
-    raise DataError(
-        f"{where}: the field {name!r} holds a {type(value).__name__}, which is no JSON value. Convert it, or leave "
-        "it out: name the fields to keep with fields=[...]."
-    )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
 from icl_select._fingerprint import fingerprint
 from icl_select._template import field_names, fill
+from icl_select.data._checks import LabelWords, check_text, label_string, to_id
 from icl_select.data.readers import Table
 from icl_select.errors import DataError, LabelError, TemplateError, suggest
 from icl_select.types import Example
 
-__all__ = ["LabelWords", "RowOptions", "RowSpec", "build", "check_text", "label_string", "to_id"]
-
-LabelWords = Sequence[str] | Mapping[str, str]
+__all__ = [
+    "LabelWords",
+    "Row",
+    "RowOptions",
+    "RowSpec",
+    "Rows",
+    "build",
+    "check_text",
+    "label_string",
+    "read_rows",
+    "to_id",
+]
 
 # The record that Pool.to_jsonl writes; a row of these keys alone, with an object of fields, is read as one.
 _RECORD = frozenset({"id", "text", "fields", "label", "metadata"})
@@ -52,8 +62,23 @@ class RowSpec:
         return {*self.fields, *names, self.id or "id", self.label or "label", "metadata"}
 
 
-class _Draft(NamedTuple):
-    """One row taken apart; its id is settled when all rows are known."""
+class Row(NamedTuple):
+    """One row taken apart and checked; its id is settled by who knows the other rows.
+
+    Attributes
+    ----------
+    number : int
+        Its place, counted as ``table.unit`` says.
+    given : str or None
+        The id that the row states.
+    text : str
+        What is embedded; never blank.
+    fields : dict of str to object
+    label : str or None
+    metadata : mapping of str to object
+    table : Table
+        Where the row comes from.
+    """
 
     number: int
     given: str | None
@@ -61,6 +86,17 @@ class _Draft(NamedTuple):
     fields: dict[str, Any]
     label: str | None
     metadata: Mapping[str, Any]
+    table: Table
+
+    @property
+    def where(self) -> str:
+        """The place of the row, as the beginning of a message."""
+        return self.table.at(self.number)
+
+    @property
+    def content_id(self) -> str:
+        """Hash of the content, the id of a row that states none; rows of equal content share it."""
+        return fingerprint(self.fields or {"text": self.text})
 
 
 class _Parts(NamedTuple):
@@ -74,39 +110,97 @@ class _Parts(NamedTuple):
     metadata: Mapping[str, Any]
 
 
-def build(table: Table, spec: RowSpec) -> tuple[list[Example], int]:
-    """Return the examples of `table` and the number of rows left out because their text is empty."""
-    _check_spec(spec)
-    drafts: list[_Draft] = []
-    skipped, label_seen, first = 0, False, None
-    words = spec.label_words if spec.label_words is not None else table.class_names.get(spec.label or "label")
-    for number, row in table.rows:
-        first = first or row
-        where = table.at(number)
-        parts = _split(row, spec, where)
-        label_seen = label_seen or parts.has_label
-        if parts.text and not parts.text.isspace():
-            check_text(where, text=parts.text, **{f"field {name}": value for name, value in parts.fields.items()})
+class Rows(Iterator[Row]):
+    """The rows of a table, one in memory at a time; see :func:`read_rows`.
+
+    Attributes
+    ----------
+    skipped : int
+        Rows left out so far because their text is empty.
+    """
+
+    def __init__(self, table: Table, spec: RowSpec) -> None:
+        _check_spec(spec)
+        self.skipped = 0
+        self._rows = self._read(table, spec)
+
+    def __next__(self) -> Row:
+        return next(self._rows)
+
+    def _read(self, table: Table, spec: RowSpec) -> Iterator[Row]:
+        words = spec.label_words if spec.label_words is not None else table.class_names.get(spec.label or "label")
+        empty, label_seen, first = True, False, list[str]()
+        for number, fields in table.rows:
+            first = first or list(fields)
+            where = table.at(number)
+            parts = _split(fields, spec, where)
+            label_seen = label_seen or parts.has_label
+            if not parts.text or parts.text.isspace():
+                self._skip(where, spec)
+                continue
+            named = {f"field {name}": value for name, value in parts.fields.items()}
+            names = {"names of fields": list(parts.fields)}
+            check_text(where, text=parts.text, **named, **names, metadata=parts.metadata)
             given = to_id(parts.id, where, required=spec.id is not None)
             label = label_string(parts.label, where, words)
-            drafts.append(_Draft(number, given, parts.text, parts.fields, label, parts.metadata))
-        elif spec.skip_empty:
-            skipped += 1
-        else:
+            empty = False
+            yield Row(number, given, parts.text, parts.fields, label, parts.metadata, table)
+        if empty:
+            tail = f": all {self.skipped} texts are empty" if self.skipped else ""
+            raise DataError(f"{table.source} holds no rows{tail}. A pool needs at least one text.")
+        if spec.label is not None and not label_seen:
+            raise DataError(
+                f"{table.source}: no row has the field {spec.label!r} that label= names.{suggest(spec.label, first)}"
+            )
+
+    def _skip(self, where: str, spec: RowSpec) -> None:
+        if not spec.skip_empty:
             raise DataError(
                 f"{where}: the text is empty, and an empty text cannot be embedded. Fill it in, or pass "
                 "skip_empty=True (--skip-empty) to leave such rows out."
             )
-    if not drafts:
-        tail = f": all {skipped} texts are empty" if skipped else ""
-        raise DataError(f"{table.source} holds no rows{tail}. A pool needs at least one text.")
-    if spec.label is not None and not label_seen:
-        raise DataError(
-            f"{table.source}: no row has the field {spec.label!r} that label= names.{suggest(spec.label, first or ())}"
-        )
-    ids = _unique_ids(table, drafts)
-    examples = [Example(i, d.text, d.fields, d.label, d.metadata) for i, d in zip(ids, drafts, strict=True)]
-    return examples, skipped
+        self.skipped += 1
+
+
+def read_rows(table: Table, spec: RowSpec) -> Rows:
+    """Take the rows of a table apart, one after the other, each checked with its place.
+
+    Parameters
+    ----------
+    table : Table
+        Its rows are consumed while the result is.
+    spec : RowSpec
+
+    Returns
+    -------
+    Rows
+        An iterator; what it left out is counted in ``skipped``. Memory does not grow with the rows.
+
+    Raises
+    ------
+    DataError, LabelError
+        At once, if `spec` cannot be. While iterating, at a row that is no example. At the end, if no row had a text,
+        or none had the field that ``label=`` names.
+    TemplateError
+        While iterating, if a row lacks a field of the template.
+
+    Examples
+    --------
+    >>> from icl_select.data.readers import read_records
+    >>> rows = read_rows(read_records([{"id": 7, "text": "a"}, {"text": " "}], "items"), RowSpec(skip_empty=True))
+    >>> [(row.where, row.given, row.text) for row in rows], rows.skipped
+    ([('items, item 0', '7', 'a')], 1)
+    """
+    return Rows(table, spec)
+
+
+def build(table: Table, spec: RowSpec) -> tuple[list[Example], int]:
+    """Return the examples of `table` and the number of rows left out because their text is empty."""
+    stream = read_rows(table, spec)
+    rows = list(stream)
+    ids = _unique_ids(rows)
+    examples = [Example(i, row.text, row.fields, row.label, row.metadata) for i, row in zip(ids, rows, strict=True)]
+    return examples, stream.skipped
 
 
 def _check_spec(spec: RowSpec) -> None:
@@ -175,108 +269,25 @@ def _text(fields: Mapping[str, Any], spec: RowSpec, where: str) -> str:
     raise DataError(f"{where}: the field {name!r} holds a {type(value).__name__}, but the embedded text is a string.")
 
 
-def to_id(value: Any, where: str, *, required: bool = False) -> str | None:
-    """Return a given id as a string, None where there is none; whole numbers keep their digits."""
-    if value is None or value == "":
-        if required:
-            raise DataError(f"{where}: the id is empty. Fill it in, or leave id= out to take a hash of the content.")
-        return None
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)  # how pandas stores a column of whole numbers with gaps
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise DataError(f"{where}: the id {value!r} is a {type(value).__name__}. Ids are strings or whole numbers.")
-    text = str(value)
-    check_text(where, id=text)
-    return text
-
-
-def check_text(where: str, **values: Any) -> None:
-    """Raise DataError if a string, also one inside a list or mapping, is no valid Unicode text."""
-    for name, value in values.items():
-        broken = _broken(value)
-        if broken is not None:
-            raise DataError(
-                f"{where}: {name!r} holds U+{ord(broken):04X}, half of a surrogate pair, which no file or tokenizer "
-                "takes. Repair the text, for example with text.encode('utf-8', 'replace').decode('utf-8')."
-            )
-
-
-def _broken(value: Any) -> str | None:
-    """The first lone surrogate in `value`, if any."""
-    if isinstance(value, str):
-        if value.isascii():
-            return None
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as exc:
-            return value[exc.start]
-        return None
-    if isinstance(value, dict):
-        return next((found for pair in value.items() for item in pair if (found := _broken(item))), None)
-    if isinstance(value, (list, tuple)):
-        return next((found for item in value if (found := _broken(item))), None)
-    return None
-
-
-def label_string(value: Any, where: str, words: LabelWords | None = None) -> str | None:
-    """Return a label as a string, None where there is none (null, or a blank string).
-
-    Numbers keep their digits (``0`` is ``"0"``, ``1.0`` is ``"1"``), booleans become ``"true"`` and
-    ``"false"``. With a sequence of `words`, class ids ``0, 1, ...`` become words and a string that is a word stays;
-    with a mapping, its keys become its values. Anything else raises LabelError.
-    """
-    if isinstance(value, (list, tuple)) and len(value) == 1:
-        value = value[0]
-    if value is None or (isinstance(value, str) and (not value or value.isspace())):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, (str, int, float)):
-        raise LabelError(f"{where}: the label is a {type(value).__name__}, but a label is one string or number.")
-    if words is None:
-        text = ("false", "true")[value] if isinstance(value, bool) else str(value)
-        check_text(where, label=text)
-        return text
-    return _word(value, where, words)
-
-
-def _word(value: str | float, where: str, words: LabelWords) -> str | None:
-    text = ("false", "true")[value] if isinstance(value, bool) else str(value)
-    if isinstance(words, Mapping):
-        if text in words:
-            return words[text]
-    elif isinstance(value, int) or (text not in words and text.isdecimal() and len(text) < 10):
-        if value == -1:  # how hub data sets mark a hidden label
-            return None
-        if 0 <= int(value) < len(words):
-            return words[int(value)]
-    known: Collection[str] = words.values() if isinstance(words, Mapping) else words
-    if text in known and not isinstance(value, int):
-        return text
-    raise LabelError(
-        f"{where}: the label {text!r} is not one of the {len(words)} label words.{suggest(text, set(known))}"
-    )
-
-
-def _unique_ids(table: Table, drafts: Sequence[_Draft]) -> list[str]:
+def _unique_ids(rows: Sequence[Row]) -> list[str]:
     """Given ids, checked to be unique; elsewhere a content hash, repeats numbered -2, -3 ... in order."""
     places: dict[str, int] = {}
-    for draft in drafts:
-        if draft.given is None:
+    for row in rows:
+        if row.given is None:
             continue
-        if draft.given in places:
+        if row.given in places:
             raise DataError(
-                f"{table.at(draft.number)}: the id {draft.given!r} was already given at {table.unit} "
-                f"{places[draft.given]}. Ids must be unique; rename the field, or name another one with id=."
+                f"{row.where}: the id {row.given!r} was already given at {row.table.unit} {places[row.given]}. Ids "
+                "must be unique; rename the field, or name another one with id=."
             )
-        places[draft.given] = draft.number
+        places[row.given] = row.number
     taken, repeats = set(places), dict[str, int]()
     ids: list[str] = []
-    for draft in drafts:
-        if draft.given is not None:
-            ids.append(draft.given)
+    for row in rows:
+        if row.given is not None:
+            ids.append(row.given)
             continue
-        base = fingerprint(draft.fields or {"text": draft.text})
+        base = row.content_id
         repeat = repeats.get(base, 0) + 1
         while (example_id := base if repeat == 1 else f"{base}-{repeat}") in taken:
             repeat += 1

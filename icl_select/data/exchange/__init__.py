@@ -1,1 +1,1 @@
-"""Formats of labelling tools, one module each; :mod:`icl_select.data.labels` is the way in."""
+"""Formats of labelling tools, one module each; ``data.labels`` is the way in, ``data.export`` the way out."""

@@ -7,13 +7,22 @@ makes new ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from icl_select.data._checks import LabelWords
+from icl_select.data._file import File
 from icl_select.data._records import json_text
-from icl_select.data.exchange.record import QUESTION, LabelFile, Reading, Task, json_array, only_question
-from icl_select.data.rows import LabelWords
+from icl_select.data.exchange.record import (
+    QUESTION,
+    LabelFile,
+    Reading,
+    Task,
+    json_array,
+    object_at,
+    objects_at,
+    only_question,
+)
 from icl_select.errors import DataError
 
 __all__ = ["config", "dump", "load"]
@@ -64,15 +73,15 @@ def dump(tasks: Sequence[Task], label_words: Sequence[str] | None) -> str:
     return json_text(items, indent=1) + "\n"
 
 
-def load(path: Path, label_words: LabelWords | None) -> LabelFile:
+def load(file: File, label_words: LabelWords | None) -> LabelFile:
     """Labels of a JSON or JSON-MIN export.
 
     Cancelled annotations are left out; where an example has annotations marked as ground truth, only those count.
     Predictions are never labels.
     """
-    reading = Reading(path, "label-studio", label_words)
-    for position, task in enumerate(json_array(path)):
-        where = f"{path}, task {task.get('id', position)}"
+    reading = Reading(file, "label-studio", label_words)
+    for position, task in enumerate(json_array(file)):
+        where = f"{file}, task {task.get('id', position)}"
         data = task.get("data", task)  # JSON-MIN holds the data in the task itself
         if not isinstance(data, dict) or data.get("pool_id") in (None, ""):
             raise DataError(
@@ -83,7 +92,7 @@ def load(path: Path, label_words: LabelWords | None) -> LabelFile:
         if data is task:
             _read_minimal(task, name, where, reading)
             continue
-        annotations = [a for a in task.get("annotations") or () if not a.get("was_cancelled")]
+        annotations = [a for a in objects_at(task, "annotations", where) if not a.get("was_cancelled")]
         truth = [a for a in annotations if a.get("ground_truth")]
         for annotation in truth or annotations:
             _read_annotation(annotation, name, where, reading)
@@ -91,12 +100,12 @@ def load(path: Path, label_words: LabelWords | None) -> LabelFile:
 
 
 def _read_annotation(annotation: Mapping[str, Any], name: str, where: str, reading: Reading) -> None:
-    answers = [r for r in annotation.get("result") or () if r.get("type") in _ANSWERS]
+    answers = [r for r in objects_at(annotation, "result", where) if str(r.get("type")) in _ANSWERS]
     question = only_question([str(r.get("from_name")) for r in answers], where)
     values: list[Any] = []
     for result in answers:
         if str(result.get("from_name")) == question:
-            value = (result.get("value") or {}).get(_ANSWERS[result["type"]])
+            value = object_at(result, "value", where).get(_ANSWERS[result["type"]])
             values += value if isinstance(value, list) else [value]
     if values:
         when = annotation.get("updated_at") or annotation.get("created_at")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from icl_select.data._checks import LabelWords
+from icl_select.data._file import File
 from icl_select.data._records import json_text
 from icl_select.data.exchange.record import QUESTION, LabelFile, Reading, Task
 from icl_select.data.readers import read_jsonl
-from icl_select.data.rows import LabelWords
 from icl_select.errors import DataError
 
 __all__ = ["dump", "load"]
@@ -33,10 +33,10 @@ def dump(tasks: Sequence[Task], label_words: Sequence[str] | None) -> str:
     return "".join(lines)
 
 
-def load(path: Path, label_words: LabelWords | None) -> LabelFile:
+def load(file: File, label_words: LabelWords | None) -> LabelFile:
     """Labels of an export; only examples with the answer ``accept`` carry one."""
-    reading = Reading(path, "prodigy", label_words)
-    table = read_jsonl(path)
+    reading = Reading(file, "prodigy", label_words)
+    table = read_jsonl(file.path, source=file.name, plain_only=file.plain_only)
     for number, row in table.rows:
         where = table.at(number)
         meta = row.get("meta") or {}
@@ -49,7 +49,7 @@ def load(path: Path, label_words: LabelWords | None) -> LabelFile:
         name = reading.example(pool_id, where)
         if row.get("answer") == "accept":
             annotator = row.get("_annotator_id") or row.get("_session_id")
-            reading.label(name, _answer(row), where, annotator, _when(row.get("_timestamp")))
+            reading.label(name, _answer(row), where, annotator, _when(row.get("_timestamp"), where))
     return reading.done()
 
 
@@ -61,7 +61,10 @@ def _answer(row: Mapping[str, Any]) -> Any:
     return row.get(_FREE_TEXT, row.get(QUESTION))
 
 
-def _when(timestamp: Any) -> str | None:
+def _when(timestamp: Any, where: str) -> str | None:
     if not isinstance(timestamp, (int, float)):
         return None
-    return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).isoformat()
+    try:
+        return datetime.datetime.fromtimestamp(timestamp, tz=datetime.UTC).isoformat()
+    except (OverflowError, ValueError, OSError) as exc:
+        raise DataError(f"{where}: the _timestamp {timestamp!r} is no time in seconds since 1970 ({exc}).") from exc

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from icl_select.data.readers import open_bytes
-from icl_select.data.rows import LabelWords, label_string, to_id
+from icl_select.data._checks import LabelWords, check_text, label_string, to_id
+from icl_select.data._file import File
 from icl_select.errors import DataError
 
-__all__ = ["QUESTION", "LabelFile", "LabelRecord", "Reading", "Task", "json_array", "only_question"]
+__all__ = [
+    "QUESTION",
+    "LabelFile",
+    "LabelRecord",
+    "Reading",
+    "Task",
+    "json_array",
+    "list_at",
+    "object_at",
+    "objects_at",
+    "only_question",
+]
 
 # Name of the one question that exported tasks ask.
 QUESTION = "label"
@@ -67,8 +77,8 @@ class Task:
 class Reading:
     """Collects ids and labels while a file is read; every value is checked and converted once, here."""
 
-    def __init__(self, path: Path, format_name: str, label_words: LabelWords | None) -> None:
-        self.path = path
+    def __init__(self, file: File, format_name: str, label_words: LabelWords | None) -> None:
+        self._file = file
         self._format = format_name
         self._words = label_words
         self._records: list[LabelRecord] = []
@@ -86,36 +96,42 @@ class Reading:
         """Note a label; null and blank ones mean unlabelled."""
         label = label_string(value, where, self._words)
         if label is not None:
-            self._records.append(LabelRecord(name, label, _text_or_none(annotator), _text_or_none(created_at)))
+            who, when = _text_or_none(annotator, "annotator", where), _text_or_none(created_at, "time", where)
+            self._records.append(LabelRecord(name, label, who, when))
 
     def done(self) -> LabelFile:
         """What was read; DataError if it is nothing."""
         if not self._ids:
-            raise DataError(f"{self.path} holds no examples. Export the labels again from the labelling tool.")
+            raise DataError(f"{self._file} holds no examples. Export the labels again from the labelling tool.")
         return LabelFile(self._format, tuple(self._records), tuple(self._ids))
 
 
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
+def _text_or_none(value: Any, name: str, where: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (str, int, float)):
+        raise DataError(f"{where}: the {name} is a {type(value).__name__}, but it is one string or number.")
+    check_text(where, **{name: value})
+    return str(value)
 
 
-def json_array(path: Path) -> list[Any]:
+def json_array(file: File) -> list[dict[str, Any]]:
     """Read a JSON array of objects, or raise DataError that says where it breaks."""
-    with open_bytes(path) as stream:
+    with file.open() as stream:
         content = stream.read()
     try:
         items = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         raise DataError(
-            f"{path}: byte {exc.start} is not UTF-8 ({exc.reason}). Export the file again as UTF-8."
+            f"{file}: byte {exc.start} is not UTF-8 ({exc.reason}). Export the file again as UTF-8."
         ) from exc
     except (ValueError, RecursionError) as exc:
-        raise DataError(f"{path} is not JSON ({exc}). Expected one array of objects, as the tool exports it.") from exc
+        raise DataError(f"{file} is not JSON ({exc}). Expected one array of objects, as the tool exports it.") from exc
     if not isinstance(items, list):
-        raise DataError(f"{path} holds a JSON {type(items).__name__}. Expected one array of objects.")
+        raise DataError(f"{file} holds a JSON {type(items).__name__}. Expected one array of objects.")
     for position, item in enumerate(items):
         if not isinstance(item, dict):
-            raise DataError(f"{path}, item {position}: a {type(item).__name__}, but each item is an object.")
+            raise DataError(f"{file}, item {position}: a {type(item).__name__}, but each item is an object.")
     return items
 
 
@@ -130,3 +146,28 @@ def only_question(names: Sequence[str], where: str) -> str | None:
             f"one that holds the label {QUESTION!r}."
         )
     return distinct[0]
+
+
+def object_at(record: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """The object that a record holds under a name, empty where there is none; DataError if it is something else."""
+    value = record.get(name) or {}
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {name} is a {type(value).__name__}, but the tool writes an object there.")
+    return value
+
+
+def list_at(record: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    """The list that a record holds under a name, empty where there is none; DataError if it is something else."""
+    value = record.get(name) or []
+    if not isinstance(value, list):
+        raise DataError(f"{where}: {name} is a {type(value).__name__}, but the tool writes a list there.")
+    return value
+
+
+def objects_at(record: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    """The list of objects that a record holds under a name; DataError if it is something else."""
+    items = list_at(record, name, where)
+    for item in items:
+        if not isinstance(item, dict):
+            raise DataError(f"{where}: {name} holds a {type(item).__name__}, but the tool writes objects there.")
+    return items

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
+from icl_select.data._checks import LabelWords
+from icl_select.data._file import File
 from icl_select.data._records import json_text
 from icl_select.data.exchange.record import LabelFile, LabelRecord, Reading, Task
 from icl_select.data.readers import Table, read_csv, read_jsonl
-from icl_select.data.rows import LabelWords
 from icl_select.errors import DataError, suggest
 
 __all__ = ["dump_csv", "dump_jsonl", "labels_to_csv", "labels_to_jsonl", "load_csv", "load_jsonl"]
@@ -22,7 +22,7 @@ _LABEL_COLUMNS = ("id", "label", "annotator", "created_at")
 def dump_csv(tasks: Sequence[Task], label_words: Sequence[str] | None) -> str:
     """Tasks as CSV: id, rank, method, gain, text, and the label to fill in."""
     rows = [(t.id, t.rank, t.method, t.gain, t.text, t.label) for t in tasks]
-    return _csv(_TASK_COLUMNS, rows)
+    return _csv(_TASK_COLUMNS, *rows)
 
 
 def dump_jsonl(tasks: Sequence[Task], label_words: Sequence[str] | None) -> str:
@@ -36,33 +36,39 @@ def dump_jsonl(tasks: Sequence[Task], label_words: Sequence[str] | None) -> str:
     return "".join(lines)
 
 
-def labels_to_csv(records: Sequence[LabelRecord]) -> str:
-    """Labels as CSV, one row each."""
-    return _csv(_LABEL_COLUMNS, [(r.id, r.label, r.annotator, r.created_at) for r in records])
+def labels_to_csv(records: Iterable[LabelRecord]) -> Iterator[str]:
+    """Labels as CSV: the header, then one row each."""
+    yield _csv(_LABEL_COLUMNS)
+    for record in records:
+        yield _csv(_values(record))
 
 
-def labels_to_jsonl(records: Sequence[LabelRecord]) -> str:
+def labels_to_jsonl(records: Iterable[LabelRecord]) -> Iterator[str]:
     """Labels as JSON Lines, one object each."""
-    rows = ({name: getattr(record, name) for name in _LABEL_COLUMNS} for record in records)
-    return "".join(json_text(row) + "\n" for row in rows)
+    for record in records:
+        yield json_text(dict(zip(_LABEL_COLUMNS, _values(record), strict=True))) + "\n"
 
 
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _values(record: LabelRecord) -> tuple[str | None, ...]:
+    return record.id, record.label, record.annotator, record.created_at
+
+
+def _csv(*rows: Sequence[object]) -> str:
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream)  # RFC 4180: CR LF between rows, cells with quotes or line ends quoted
-    writer.writerow(columns)
-    writer.writerows(rows)
+    csv.writer(stream).writerows(rows)  # RFC 4180: CR LF between rows, cells with quotes or line ends quoted
     return stream.getvalue()
 
 
-def load_csv(path: Path, label_words: LabelWords | None) -> LabelFile:
+def load_csv(file: File, label_words: LabelWords | None) -> LabelFile:
     """Labels of a CSV file with the columns ``label`` and ``pool_id`` or ``id``."""
-    return _load(read_csv(path), Reading(path, "csv", label_words))
+    table = read_csv(file.path, source=file.name, plain_only=file.plain_only)
+    return _load(table, Reading(file, "csv", label_words))
 
 
-def load_jsonl(path: Path, label_words: LabelWords | None) -> LabelFile:
+def load_jsonl(file: File, label_words: LabelWords | None) -> LabelFile:
     """Labels of a JSON Lines file with the fields ``label`` and ``pool_id`` or ``id``."""
-    return _load(read_jsonl(path), Reading(path, "jsonl", label_words))
+    table = read_jsonl(file.path, source=file.name, plain_only=file.plain_only)
+    return _load(table, Reading(file, "jsonl", label_words))
 
 
 def _load(table: Table, reading: Reading) -> LabelFile:
