@@ -10,7 +10,7 @@ from typing import Any
 
 from icl_select._files import atomic_write
 
-__all__ = ["emit_json", "emit_rows", "remark", "write_text"]
+__all__ = ["emit_json", "emit_rows", "remark", "row_lines", "write_text"]
 
 
 def remark(text: str) -> None:
@@ -27,9 +27,12 @@ def emit_json(value: Any, output: Path | None = None) -> None:
 
 def emit_rows(header: Sequence[str], rows: Iterable[Sequence[Any]], output: Path | None = None) -> None:
     """Write tab-separated lines under a header; tabs and line breaks inside values become spaces."""
-    lines = ["\t".join(header)]
-    lines.extend("\t".join(_cell(value) for value in row) for row in rows)
-    write_text("\n".join(lines) + "\n", output)
+    write_text("\n".join(row_lines(header, rows)) + "\n", output)
+
+
+def row_lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines that :func:`emit_rows` writes."""
+    return ["\t".join(header), *("\t".join(_cell(value) for value in row) for row in rows)]
 
 
 def _cell(value: Any) -> str:

@@ -1,24 +1,25 @@
-"""``icl-select labels``: give examples to people and labelling tools, and take labels back."""
+"""``icl-select labels``: give examples to people and labelling tools, take labels back, and examine them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from icl_select.cli._options import LabelFormat, PoolOptions, UsageError, read_text
-from icl_select.cli._output import emit_json, remark
-from icl_select.errors import DataError, IclSelectError
+from icl_select.cli._options import EncoderOptions, LabelFormat, PoolOptions, UsageError, read_text
+from icl_select.cli._output import emit_json, remark, row_lines, write_text
+from icl_select.errors import DataError, IclSelectError, LabelError
 
 if TYPE_CHECKING:
     from icl_select.data import Pool
+    from icl_select.leave_one_out import LeaveOneOut
     from icl_select.types import Selection
 
 __all__ = ["app"]
 
-app = App(name="labels", help="Exchange labels with people and labelling tools.")
+app = App(name="labels", help="Exchange labels with people and labelling tools, and examine them.")
 
 
 @app.command(name="export")
@@ -129,3 +130,78 @@ def import_labels(
     remark(report.summary())
     if as_json:
         emit_json(report.to_dict())
+
+
+@app.command(name="check")
+def check_labels(
+    pool: str,
+    /,
+    *,
+    ks: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (1, 3, 5, 8, 16),
+    alpha: float = 0.05,
+    keep: int = 50,
+    seed: int = 0,
+    source: PoolOptions = PoolOptions(),
+    encoding: EncoderOptions = EncoderOptions(),
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Let the other labelled rows vote for each label: do they know it, and which labels look wrong?
+
+    The vote of the nearest rows is compared with always answering the most frequent label. Below the summary stand
+    the verdict for each number of voters, how often each label is recognised, which labels are taken for each other,
+    and the rows whose label looks wrong.
+
+    Parameters
+    ----------
+    pool
+        File, folder or hub id of the pool; its labelled rows count.
+    ks
+        How many of the nearest rows vote.
+    alpha
+        Level of the verdicts.
+    keep
+        How many suspect rows to list at most.
+    seed
+        Seed of the shuffled labels.
+    as_json
+        Write one JSON document.
+    """
+    from icl_select.leave_one_out import leave_one_out
+
+    texts = source.read(pool)
+    rows = texts.labelled.tolist()
+    if len(rows) < 2:
+        raise LabelError(
+            f"{len(rows)} of {len(texts)} rows are labelled, but at least two have to be: one answers the other. Label "
+            "more rows, or name the field that holds the labels with --label."
+        )
+    x = encoding.embed(texts)
+    labels, ids = [str(texts[row].label) for row in rows], [texts[row].id for row in rows]
+    report = leave_one_out(x[rows], labels, ids, ks=ks, seed=seed, alpha=alpha, keep=keep)
+    if as_json:
+        about = {"encoder": x.encoder.name, "fingerprint": x.fingerprint, "centred": x.shift is not None}
+        emit_json({"schema": "icl-select/leave-one-out/1", "embeddings": about, **report.to_dict()})
+    else:
+        write_text("\n".join(_report_lines(report, texts)) + "\n")
+
+
+def _report_lines(report: LeaveOneOut, pool: Pool) -> list[str]:
+    """The summary, and below it one table after another."""
+    votes = [(v.k, v.accuracy, v.effect, v.low, v.high, v.p_adjusted, v.mark, v.verdict) for v in report.votes]
+    tables: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]] = [
+        (("k", "accuracy", "difference", "low", "high", "p", "mark", "verdict"), votes),
+        (("label", "rows", "recall"), [(one.label, one.support, one.recall) for one in report.labels]),
+        (("label", "voted", "rows"), [(one.label, one.voted, one.count) for one in report.confusions]),
+        (
+            ("id", "label", "voted", "share", "nearest", "similarity", "copy", "text"),
+            [
+                (s.id, s.label, s.voted, s.share, s.nearest, s.similarity, s.copy, pool.example(s.id).text)
+                for s in report.suspects
+            ],
+        ),
+    ]
+    lines = [report.summary()]
+    for header, cells in tables:
+        if cells:
+            lines += ["", *row_lines(header, cells)]
+    return lines

@@ -34,7 +34,9 @@ def test_floors(page: str) -> None:
         assert check.largest_family == (0 if largest == "none" else int(largest))
 
 
-@pytest.mark.parametrize(("marker", "tables", "least"), [("calibration", 7, 70), ("calibration-real", 3, 50)])
+@pytest.mark.parametrize(
+    ("marker", "tables", "least"), [("calibration", 7, 70), ("calibration-real", 3, 50), ("calibration-labels", 1, 30)]
+)
 def test_calibration_tables_hold(page: str, marker: str, tables: int, least: int) -> None:
     """No row fails, and a row whose interval lies above what is claimed says so."""
     text = page.partition(f"<!-- {marker}: generated")[2].partition(f"<!-- /{marker} -->")[0]
