@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from icl_select.errors import TemplateError, suggest
 
-__all__ = ["FILTERS", "check_source"]
+__all__ = ["FILTERS", "check_source", "longest_in_loops"]
 
 # fmt: off
 FILTERS = frozenset([
@@ -52,6 +52,15 @@ class _Token:
     text: str
 
 
+@dataclass(frozen=True)
+class _Tag:
+    line: int
+    mark: str
+    tokens: list[_Token]
+    start: int
+    end: int
+
+
 def check_source(source: str, name: str) -> None:
     """Refuse what the module docstring leaves out.
 
@@ -66,16 +75,28 @@ def check_source(source: str, name: str) -> None:
             "Put long texts into a field."
         )
     depth = 0
-    for line, mark, tokens in _tags(source, name):
+    for tag in _tags(source, name):
         try:
-            if mark == "%":
-                depth += _check_statement(tokens)
+            if tag.mark == "%":
+                depth += _check_statement(tag.tokens)
                 if depth > _MAX_DEPTH:
                     raise _RefusalError(f"blocks nested deeper than {_MAX_DEPTH}", "Write a flatter template.")
             else:
-                _check_expression(tokens)
+                _check_expression(tag.tokens)
         except _RefusalError as refusal:
-            raise TemplateError(f"line {line} of the {name} template holds {refusal}") from None
+            raise TemplateError(f"line {tag.line} of the {name} template holds {refusal}") from None
+
+
+def longest_in_loops(source: str, name: str) -> int:
+    """Characters of the longest text between two tags that a loop writes again and again; 0 without loops."""
+    longest = depth = end = 0
+    for tag in _tags(source, name):
+        if depth:
+            longest = max(longest, tag.start - end)
+        if tag.mark == "%" and tag.tokens:
+            depth += {"for": 1, "endfor": -1}.get(tag.tokens[0].text, 0)
+        end = tag.end
+    return longest
 
 
 class _RefusalError(Exception):
@@ -83,8 +104,8 @@ class _RefusalError(Exception):
         super().__init__(f"{what}. {way_out}")
 
 
-def _tags(source: str, name: str) -> Iterator[tuple[int, str, list[_Token]]]:
-    """Yield (line, "{" or "%", tokens) of every tag; comments and text are passed over."""
+def _tags(source: str, name: str) -> Iterator[_Tag]:
+    """Yield every tag, its mark being "{" or "%"; comments and text are passed over."""
     pos = 0
     while (start := re.compile(r"\{[{%#]").search(source, pos)) is not None:
         line = source.count("\n", 0, start.start()) + 1
@@ -103,7 +124,7 @@ def _tags(source: str, name: str) -> Iterator[tuple[int, str, list[_Token]]]:
                 f"line {line} of the {name} template holds a tag of {len(tokens)} words; {_MAX_TOKENS} are allowed. "
                 "Split it."
             )
-        yield line, mark, tokens
+        yield _Tag(line, mark, tokens, start.start(), pos)
 
 
 def _tokens(source: str, pos: int, close: str) -> tuple[list[_Token], int]:

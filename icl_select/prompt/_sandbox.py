@@ -10,7 +10,7 @@ from typing import Any
 import minijinja
 
 from icl_select.errors import TemplateError, suggest
-from icl_select.prompt._grammar import check_source
+from icl_select.prompt._grammar import check_source, longest_in_loops
 
 __all__ = ["Sandbox", "compile_template"]
 
@@ -19,6 +19,10 @@ _FUEL = 20_000
 # What one rendering may write: this many characters, and this many times the size of the fields.
 _ROOM = 100_000
 _FACTOR = 16
+# The engine counts a text that stands in a loop as one step, however long it is; with it, an iteration takes four at
+# least. So many characters of such texts may be written.
+_REPEATED = 1_000_000
+_ITERATION = 4
 
 _SCALARS = (str, int, float, bool)
 
@@ -39,9 +43,10 @@ class Sandbox:
         check_source(source, name)
         self.name = name
         self._local = threading.local()
+        self._fuel = min(_FUEL, _ITERATION * _REPEATED // max(1, longest_in_loops(source, name)))
         self._engine = minijinja.Environment(
             debug=False,
-            fuel=_FUEL,
+            fuel=self._fuel,
             undefined_behavior="strict",
             auto_escape_callback=lambda _: False,
             finalizer=self._finish,
@@ -77,7 +82,7 @@ class Sandbox:
         line = f"line {exc.line} of the " if exc.line else "the "
         if exc.kind == "OutOfFuel":
             return TemplateError(
-                f"the {self.name} template takes more than {_FUEL:,} steps for one example. Loop over less."
+                f"the {self.name} template takes more than {self._fuel:,} steps for one example. Loop over less."
             )
         if exc.kind == "UndefinedError":
             missing = sorted(name for name in self.variables if _absent(name, plain))

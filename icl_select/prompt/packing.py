@@ -192,7 +192,8 @@ class _Packer:
     def prompt(self, rule: str) -> Prompt:
         ranks = self.arranged(self.kept)
         shown = tuple(self.demonstrations[rank] for rank in ranks)
-        tokens = self.tokens(self.kept)
+        text, messages = self.template.text(shown, self.query), self.template.messages(shown, self.query)
+        tokens = self.tokenizer.count_messages(messages) if self.chat else self.tokenizer.count(text)
         info: dict[str, object] = {
             "rule": rule,
             "order": self.order,
@@ -206,8 +207,8 @@ class _Packer:
             info["seed"] = self.seed
         return Prompt(
             query_id=self.query.id,
-            text=self.template.text(shown, self.query),
-            messages=self.template.messages(shown, self.query),
+            text=text,
+            messages=messages,
             examples=shown,
             ranks=tuple(ranks),
             tokens=tokens,
@@ -217,9 +218,12 @@ class _Packer:
 
 
 def _exact(packer: _Packer) -> None:
+    if packer.limit is None:
+        packer.kept = packer.candidates
+        return
     total = packer.tokens([])
     packer.check_query(total)
-    if packer.limit is None or packer.fit_together(total):
+    if packer.fit_together(total):
         packer.kept = packer.candidates
         return
     for rank in packer.candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +11,7 @@ from typing import Any
 
 from icl_select._fingerprint import fingerprint
 from icl_select.errors import DataError, TemplateError, UnknownNameError, suggest
-from icl_select.prompt._sandbox import compile_template
+from icl_select.prompt._sandbox import Sandbox, compile_template
 from icl_select.types import Demonstration, Example
 
 __all__ = ["PromptTemplate"]
@@ -132,7 +133,7 @@ class PromptTemplate:
                 )
         return cls(**content)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Names everything that changes a prompt."""
         return fingerprint(asdict(self))
@@ -156,6 +157,38 @@ class PromptTemplate:
             If the template names a field that the example does not have.
         """
         return compile_template(self.demonstration, "demonstration")(_shown(demonstration, number))
+
+    def render_turn(self, demonstration: Demonstration, number: int = 1) -> tuple[str, str]:
+        """Write one demonstration as a turn of a chat.
+
+        Parameters
+        ----------
+        demonstration : Demonstration
+        number : int, default=1
+            Its place in the prompt, from 1.
+
+        Returns
+        -------
+        user, assistant : str
+            Contents of the two messages.
+
+        Raises
+        ------
+        TemplateError
+            If the template names a field that the example does not have.
+        """
+        seen = _shown(demonstration, number)
+        question = {key: value for key, value in seen.items() if key != "label"}
+        return self._user()(question), compile_template(self.assistant, "assistant")(seen)
+
+    def _user(self) -> Sandbox:
+        return compile_template(self.query if self.user is None else self.user, "user")
+
+    @property
+    def numbers_demonstrations(self) -> bool:
+        """Whether a demonstration is written otherwise at another place of the prompt."""
+        parts = [compile_template(self.demonstration, "demonstration"), compile_template(self.assistant, "assistant")]
+        return any("number" in part.variables for part in (*parts, self._user()))
 
     def render_query(self, query: Example, number: int = 1) -> str:
         """Write the query alone.
@@ -194,6 +227,8 @@ class PromptTemplate:
         TemplateError
             If the template names a field that the example does not have.
         """
+        if not self.instruction:
+            return ""
         text = compile_template(self.instruction, "instruction")(_asked(query, 1))
         return text if not text or text.endswith("\n") else text + self.separator
 
@@ -238,16 +273,14 @@ class PromptTemplate:
         TemplateError
             If the template names a field that the example does not have.
         """
-        user = compile_template(self.query if self.user is None else self.user, "user")
-        assistant = compile_template(self.assistant, "assistant")
-        system = compile_template(self.instruction if self.system is None else self.system, "system")
-        opening = system(_asked(query, 1)).strip()
+        system = self.instruction if self.system is None else self.system
+        opening = compile_template(system, "system")(_asked(query, 1)).strip() if system else ""
         messages = [{"role": "system", "content": opening}] if opening else []
         for number, shown in enumerate(demonstrations, start=1):
-            seen = _shown(shown, number)
-            question = {key: value for key, value in seen.items() if key != "label"}
-            messages.append({"role": "user", "content": user(question)})
-            messages.append({"role": "assistant", "content": assistant(seen)})
+            question, answer = self.render_turn(shown, number)
+            messages.append({"role": "user", "content": question})
+            messages.append({"role": "assistant", "content": answer})
+        user = self._user()
         messages.append({"role": "user", "content": user(_asked(query, len(demonstrations) + 1))})
         return tuple(messages)
 
