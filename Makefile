@@ -1,14 +1,18 @@
 # make demo   environment, then the main job on the shipped pool; report in runs/demo/report.html
-# make test   the whole test suite, but for what runs vLLM
+# make test   the whole test suite, but for what runs vLLM; on PostgreSQL too where that is installed
 # make test-vllm  those, in .venv-vllm
 # make check  lint, types, import contracts, doctests
+# make docker-check  the steps of the Dockerfile as shell: build, install, serve, health check
 # make bench  the speed ratios and the calibration of the statistics; make bench-vllm that of label scoring by vLLM
 
 # One thread a process: two BLAS threads on shared cores are slower than one. Tests never ask a model hub.
 TEST_ENV = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PY = .venv/bin/python
 
-.PHONY: demo setup test test-vllm check doctest bench bench-vllm wheel-check clean
+# run in place of run-if-there: without PostgreSQL there is no test run.
+POSTGRES = run-if-there
+
+.PHONY: demo setup test test-vllm check doctest bench bench-vllm wheel-check docker-check clean
 
 demo:
 	@scripts/setup.sh demo
@@ -18,7 +22,7 @@ setup:
 	@scripts/setup.sh dev
 
 test: setup
-	$(TEST_ENV) $(PY) -m pytest tests -n 2 --dist loadfile
+	$(TEST_ENV) scripts/postgres.sh $(POSTGRES) $(PY) -m pytest tests -n 2 --dist loadfile
 
 # Only the files that have such tests; those of one file share an engine, so they stay in one process.
 test-vllm:
@@ -30,14 +34,22 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy -p icl_select
 	$(PY) -m mypy eval
+	$(PY) -m mypy service
 	.venv/bin/lint-imports
+	.venv/bin/shellcheck scripts/*.sh .ci/run
+	.venv/bin/hadolint Dockerfile
 	$(MAKE) doctest
 
+# Alembic alone can load the migrations.
 doctest: setup
-	$(TEST_ENV) $(PY) -m pytest --doctest-modules icl_select eval README.md docs --doctest-glob='*.md' -p no:cacheprovider
+	$(TEST_ENV) $(PY) -m pytest --doctest-modules icl_select eval service README.md docs --doctest-glob='*.md' -p no:cacheprovider \
+	  --ignore=service/store/migrations
 
 wheel-check: setup
 	scripts/check_wheel.sh
+
+docker-check:
+	scripts/docker_steps.sh
 
 bench: 
 	@scripts/setup.sh dev,bench
@@ -45,6 +57,7 @@ bench:
 	$(PY) benchmarks/select_speed.py
 	$(PY) benchmarks/calibration.py
 	$(PY) benchmarks/calibration_real.py
+	$(PY) benchmarks/calibration_labels.py
 
 bench-vllm:
 	@scripts/setup.sh test,vllm

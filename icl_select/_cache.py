@@ -19,7 +19,7 @@ from typing import Any
 from icl_select._files import make_folder
 from icl_select.errors import StoreError
 
-__all__ = ["CACHE_VARIABLE", "CacheFile", "cache_file_name", "checksum", "default_cache_folder"]
+__all__ = ["CACHE_VARIABLE", "CacheFile", "cache_file_name", "cache_name", "checksum", "default_cache_folder"]
 
 CACHE_VARIABLE = "ICS_CACHE_DIR"
 
@@ -41,10 +41,15 @@ def default_cache_folder() -> Path:
         ) from exc
 
 
-def cache_file_name(name: str, fingerprint: str) -> str:
-    """A file name out of the name of a model and its fingerprint, safe on every system."""
+def cache_name(name: str, fingerprint: str) -> str:
+    """A name for a folder or file out of the name of a model and its fingerprint, safe on every system."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:60]
-    return f"{readable}-{fingerprint}.sqlite"
+    return f"{readable}-{fingerprint}"
+
+
+def cache_file_name(name: str, fingerprint: str) -> str:
+    """The name of a :class:`CacheFile`."""
+    return f"{cache_name(name, fingerprint)}.sqlite"
 
 
 def checksum(*parts: bytes) -> bytes:

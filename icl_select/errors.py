@@ -56,6 +56,8 @@ __all__ = [
 
 # Names listed in a message before it becomes a wall of text.
 _SHOWN = 30
+_COMPARED = 500
+_COMPARED_LENGTH = 100
 
 
 class IclSelectError(Exception):
@@ -143,8 +145,10 @@ def suggest(name: str, known: Iterable[str]) -> str:
     " Did you mean 'vote_k'?"
     """
     names = sorted(known)
-    folded = {known_name.casefold(): known_name for known_name in reversed(names)}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    # Comparing takes time that grows with lengths and numbers, and names may come from strangers.
+    short = [known_name for known_name in names if len(known_name) <= _COMPARED_LENGTH][:_COMPARED]
+    folded = {known_name.casefold(): known_name for known_name in reversed(short)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6) if len(name) <= _COMPARED_LENGTH else []
     if close:
         return f" Did you mean {folded[close[0]]!r}?"
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

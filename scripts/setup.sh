@@ -10,7 +10,7 @@ extras="${1:-dev}"
 python="${PYTHON:-python3}"
 case ",$extras," in
   *,vllm,*) vllm=1 venv="${VENV:-.venv-vllm}" ;;
-  *) vllm= venv="${VENV:-.venv}" ;;
+  *) vllm='' venv="${VENV:-.venv}" ;;
 esac
 
 "$python" - <<'PY'

@@ -9,16 +9,25 @@ import sys
 import pytest
 
 HEAVY = [
+    "alembic",
     "datasets",
+    "dspy",
     "faiss",
     "fastapi",
+    "httpx2",
+    "langchain_core",
     "matplotlib",
     "numba",
+    "onnx",
+    "onnxruntime",
     "pandas",
     "pyarrow",
     "scipy",
     "sentence_transformers",
     "sklearn",
+    "sqlalchemy",
+    "structlog",
+    "tokenizers",
     "torch",
     "transformers",
 ]
@@ -41,7 +50,7 @@ def test_import_loads_nothing_heavy() -> None:
         "from icl_select import select",
         "from icl_select import Pool",
         "from icl_select import Example, Selection, IclSelectError",
-        "from icl_select.embedding import CausalLMEncoder, load_encoder; load_encoder('minilm')",
+        "from icl_select.embedding import CausalLMEncoder, load_encoder; load_encoder('minilm'); load_encoder('onnx')",
         "from icl_select import embed; embed(['a text', 'another'], 'hash', cache=False, progress=False)",
     ],
 )

@@ -22,7 +22,8 @@ def project() -> dict[str, Any]:
 def test_every_package_is_listed() -> None:
     setuptools = project()["tool"]["setuptools"]
     found = {"icl_select.configs"}
-    for name, folder in (("icl_select", ROOT / "icl_select"), ("icl_select.eval", ROOT / "eval")):
+    for name in ("icl_select", "icl_select.eval", "icl_select.service"):
+        folder = ROOT / name.removeprefix("icl_select.")
         for init in folder.rglob("__init__.py"):
             inner = init.parent.relative_to(folder).parts
             found.add(".".join((name, *inner)))
@@ -31,9 +32,10 @@ def test_every_package_is_listed() -> None:
 
 def test_data_files_are_declared_where_they_lie() -> None:
     data = project()["tool"]["setuptools"]["package-data"]
-    folders = {"icl_select": "icl_select", "icl_select.eval": "eval", "icl_select.configs": "configs"}
+    outside = ("eval", "configs", "service")
     for package, patterns in data.items():
-        folder = ROOT / folders.get(package, package.replace(".", "/"))
+        inner = package.removeprefix("icl_select.")
+        folder = ROOT / (inner if inner.startswith(outside) else package).replace(".", "/")
         for pattern in patterns:
             assert list(folder.glob(pattern)), f"{package}: nothing matches {pattern}"
 
@@ -53,6 +55,6 @@ def test_public_names_load_on_first_use() -> None:
 
 def test_commands_join_through_entry_points() -> None:
     commands = {point.name: point for point in entry_points(group="icl_select.commands")}
-    assert {"eval", "demo"} <= set(commands)
+    assert {"eval", "demo", "keys", "serve"} <= set(commands)
     for point in commands.values():
         assert callable(point.load())

