@@ -115,7 +115,7 @@ function lost() {
 }
 
 function failed(problem) {
-  const title = problem.status === 404 ? "Not found" : "This cannot be shown now";
+  const title = problem.status === 404 ? "Nothing is here" : "This cannot be shown now";
   return h(
     "div",
     {},
