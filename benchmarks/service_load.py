@@ -48,7 +48,9 @@ WORDS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="encode,prompts,busy,start")
-    parser.add_argument("--encoder", default="minilm", help="encoder of the part 'encode' (default: minilm)")
+    parser.add_argument(
+        "--encoder", default="onnx", help="encoder of all parts but 'prompts' (default: onnx, that of the service)"
+    )
     parser.add_argument("--requests", type=int, default=1_000, help="requests of one measurement")
     parser.add_argument("--items", type=int, default=100_000, help="items of the large pool")
     parser.add_argument("--runs", type=int, default=3)
@@ -215,12 +217,12 @@ def prompts(arguments: argparse.Namespace) -> None:
 def busy(arguments: argparse.Namespace) -> None:
     """Prompt requests beside long work."""
     ratios: dict[str, list[float]] = {"embedding": [], "selecting": []}
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder), "minilm") as running:
-        running.wait(running.pool("small", "minilm", 1_000, 1_000))
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder), arguments.encoder) as running:
+        running.wait(running.pool("small", arguments.encoder, 1_000, 1_000))
         for run in range(arguments.runs):
             good(closed_loop(running.port, "/v1/prompts", asked(texts(50, 500 + run), "small"), 1))
             idle = statistics.median(_medians(running, 510 + run))
-            job = running.pool(f"large{run}", "minilm", arguments.items, 0, seed=run)
+            job = running.pool(f"large{run}", arguments.encoder, arguments.items, 0, seed=run)
             _until_running(running, job)
             ratios["embedding"].append(statistics.median(_medians(running, 520 + run)) / idle)
             running.call("POST", f"/v1/jobs/{job}/cancel")
@@ -257,10 +259,9 @@ def start(arguments: argparse.Namespace) -> None:
         folder = Path(name)
         with service(folder, "hash") as running:
             running.wait(running.pool("t", "hash", arguments.items, 1_000))
-            for number in range(2):  # and the encoder that takes longest to load
-                running.wait(running.pool(f"m{number}", "minilm", 500, 500))
+            running.wait(running.pool("small", arguments.encoder, 500, 500))  # so that its encoder is loaded too
         for _ in range(arguments.runs):
-            with service(folder, "minilm") as running:
+            with service(folder, arguments.encoder) as running:
                 times.append(running.ready_after)
                 first = good(closed_loop(running.port, "/v1/prompts", asked(texts(1, 600), "t"), 1)).latencies[0]
                 memory = ", ".join(f"{what} {size:.0f} MiB" for what, size in running.resident().items())

@@ -44,6 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=_ABOUT,
         lifespan=_lifespan,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        # Both load scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )

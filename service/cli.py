@@ -55,7 +55,7 @@ def serve(
     workers
         Processes that embed and select. Default: 1.
     encoders
-        Encoders that pools may use; the first is the default. Default: minilm onnx hash.
+        Encoders that pools may use; the first is the default. Default: onnx minilm hash.
     tokenizer
         NAME=ID_OR_FOLDER of a tokenizer that prompts may use; pass the option again for more.
     upstream

@@ -20,12 +20,17 @@ class Recent(Generic[K, V]):
         Values kept at most.
     most : int, optional
         Weight of all values together, at most: their number says nothing of the memory that strangers' texts take.
+
+    Attributes
+    ----------
+    weight : int
+        Of all values that are kept.
     """
 
     def __init__(self, size: int, most: int | None = None) -> None:
         self._size = size
         self._most = most
-        self._weight = 0
+        self.weight = 0
         self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -45,12 +50,12 @@ class Recent(Generic[K, V]):
         if not self._size or (self._most is not None and weight > self._most):
             return
         self._kept[key] = (value, weight)
-        self._weight += weight
-        while len(self._kept) > self._size or (self._most is not None and self._weight > self._most):
+        self.weight += weight
+        while len(self._kept) > self._size or (self._most is not None and self.weight > self._most):
             self.pop(next(iter(self._kept)))
 
     def pop(self, key: K) -> None:
         """Forget a key, if it is there."""
         found = self._kept.pop(key, None)
         if found is not None:
-            self._weight -= found[1]
+            self.weight -= found[1]

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -55,7 +56,8 @@ def run(settings: Settings) -> int:
             # A client that sends no header for so long is not waited for.
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=64 * 1024,
-        )
+        ),
+        state,
     )
     server.run(sockets=[listener])
     return 0 if server.started else 1
@@ -63,6 +65,15 @@ def run(settings: Settings) -> int:
 
 class _Server(uvicorn.Server):
     """A server for which being told to stop is no failure: it ends with 0, not by the signal."""
+
+    def __init__(self, config: uvicorn.Config, state: AppState) -> None:
+        super().__init__(config)
+        self._state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Streams of events end now; the server waits for open answers before it says so to the application."""
+        self._state.stopping.set()
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -73,8 +73,9 @@ class Settings(BaseModel):
     """Names that the Host header may have; default: any with keys, loopback names without."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Processes that do long work; 0 leaves it to other servers on the same database."""
-    encoders: tuple[str, ...] = ("minilm", "onnx", "hash")
-    """Encoders that pools may ask for, by name; parameters are free. The first is the default."""
+    encoders: tuple[str, ...] = ("onnx", "minilm", "hash")
+    """Encoders that pools may ask for, by name; parameters are free. The first is the default: the packaged model as an
+    ONNX graph, which is loaded in a second, where torch takes ten."""
     tokenizers: Mapping[str, str] = Field(default_factory=dict)
     """Tokenizers that prompts may ask for, beside utf8, chars and words: name -> hub id or folder."""
     upstream: str | None = None

@@ -59,8 +59,6 @@ _FILE = {
     }
 }
 _PAGE = 1_000
-# A file of labels is read whole, and takes several times its size in memory.
-_FILE_BYTES = 128 * 1024 * 1024
 
 ItemPath = Annotated[str, Path(min_length=1, max_length=512)]
 

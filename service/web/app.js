@@ -79,6 +79,7 @@ async function show() {
   if (signal.aborted) return undefined;
   fill(main, content);
   main.removeAttribute("aria-busy");
+  main.dataset.shows = location.hash;
   const heading = main.querySelector("h1");
   document.title = heading ? `${heading.textContent} · icl-select` : "icl-select";
   return settle(heading);

@@ -126,6 +126,30 @@ def test_a_long_field_may_be_written_whole() -> None:
     assert len(render("{% for x in a %}{{ x }}\n{% endfor %}", a=["ab"] * 2000)) == 6000
 
 
+@pytest.mark.parametrize("length", [10, 200, 1_000, 10_000, 30_000, 63_000])
+@pytest.mark.parametrize(
+    "body",
+    ["@", "@{# remark #}", "@{{ '' }}@", "{% if true %}@{% endif %}", "{% for b in x %}@{% endfor %}", "{{ a }}@"],
+)
+def test_a_text_in_a_loop_is_written_up_to_a_number_of_characters(body: str, length: int) -> None:
+    """The engine takes it for one step, however long it is."""
+    template = Sandbox(
+        "{% for a in x %}" + body.replace("@", "w" * (length // body.count("@"))) + "{% endfor %}", "query"
+    )
+    longest = 0
+    for size in (1, 3, 10, 30, 100, 300, 1_000, 3_000):
+        with contextlib.suppress(TemplateError):
+            longest = max(longest, len(template({"x": "x" * size})))
+    assert length // 2 <= longest <= 1_200_000
+
+
+def test_a_long_text_outside_of_loops_costs_no_steps() -> None:
+    long = "w" * 30_000
+    source = long + "{% for a in x %}{{ a }},{% endfor %}" + long[:20_000] + "{% if x %}{{ x[0] }}{% endif %}" * 100
+    assert len(render(source, x=["a"] * 1_000)) == 30_000 + 2_000 + 20_000 + 100
+    assert len(render("{% for a in x %}{{ a }}" + "w" * 1_000 + "{% endfor %}", x=["a"] * 500)) == 500 * 1_001
+
+
 @pytest.mark.parametrize(
     "path",
     ["a.__class__", "a.__class__.__mro__", "a.__init__.__globals__", "b.__class__", "c.__len__", "d.append", "e.pop",

@@ -86,6 +86,36 @@ def test_chat_messages() -> None:
     assert PromptTemplate(query="{{ text }} ->").messages([], Example("q", "c"))[0]["content"] == "c ->"
 
 
+def test_a_turn_is_a_question_and_an_answer() -> None:
+    template = PromptTemplate(query="{{ number }}. {{ text }}?", assistant="{{ number }}: {{ label }}")
+    assert template.render_turn(shown("1", "x", text="a"), 3) == ("3. a?", "3: x")
+    assert template.render_turn(shown("1", "x", text="a")) == ("1. a?", "1: x")
+    with pytest.raises(TemplateError, match="user template names the field 'label'"):
+        PromptTemplate(user="{{ label }}").render_turn(shown("1", "x", text="a"))
+
+
+@pytest.mark.parametrize(
+    ("part", "numbers"),
+    [
+        ("{{ text }}", False),
+        ("{{ number }}", True),
+        ("{{ text[number] }}", True),
+        ("{% if number == 1 %}first{% endif %}", True),
+        ("{{ text|default(number) }}", True),
+        ("{% for number in words %}{{ number }}{% endfor %}", False),
+        ("{% for number in words %}{{ number }}{% endfor %}{{ number }}", True),
+        ("number {{ numbers }}", False),
+    ],
+)
+def test_a_template_says_whether_places_matter(part: str, numbers: bool) -> None:
+    assert PromptTemplate(part).numbers_demonstrations is numbers
+    assert PromptTemplate(assistant=part).numbers_demonstrations is numbers
+    assert PromptTemplate(user=part).numbers_demonstrations is numbers
+    assert PromptTemplate(query=part).numbers_demonstrations is numbers  # it is the user's part where that is left out
+    assert PromptTemplate(query=part, user="x").numbers_demonstrations is False
+    assert PromptTemplate(instruction=part, system=part).numbers_demonstrations is False
+
+
 def test_the_query_never_sees_its_label() -> None:
     query = Example("q", "x", {"label": "the answer"}, label="the answer")
     with pytest.raises(TemplateError, match="the query template names the label"):

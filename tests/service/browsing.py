@@ -78,11 +78,8 @@ class Looker:
             self.page.reload()
         else:
             self.page.goto(f"{self.url}/{route}")
-        self.settled()
-
-    def settled(self) -> None:
-        """Wait until the view is drawn."""
-        self.page.wait_for_selector("main:not([aria-busy])")
+        # Between two views the browser loads nothing: only the page knows which one it shows.
+        self.page.wait_for_function("route => document.querySelector('main')?.dataset.shows === route", arg=route)
 
     def heading(self, text: str) -> None:
         """Wait for the view with this heading."""

@@ -145,6 +145,27 @@ def test_many_equal_rows_take_time_for_each_once(database: Database) -> None:
     assert len(asked) < 2.2 * 600
 
 
+def test_a_large_upload_lets_the_server_look_at_the_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it PostgreSQL reads the whole pool to find the ids of each part."""
+    if database.is_sqlite:
+        pytest.skip("SQLite needs no statistics for this")
+    monkeypatch.setattr("icl_select.service.store.uploads._ANALYSED", 100)
+    make_pool(database)
+
+    def looked() -> float:
+        with database.read() as connection:
+            query = "SELECT reltuples FROM pg_class WHERE relname = 'items'"
+            return float(connection.execute(sa.text(query)).scalar_one())
+
+    running = Upload(database, "p", max_items=10**6)
+    running.begin()
+    seen = []
+    for start in range(0, 500, 50):
+        running.add(rows(50, start))
+        seen.append(looked())
+    assert seen == [-1, *[100] * 6, *[400] * 3]
+
+
 def test_nothing_is_seen_before_the_end(database: Database) -> None:
     before = make_pool(database, 2)
     running = Upload(database, "p", max_items=100)
@@ -177,6 +198,8 @@ def test_the_fingerprint_is_that_of_the_content_and_of_how_it_came(database: Dat
         make_pool(database, name=name)
         prints.append(upload(database, name, [[row(f"i{n}") for n in part] for part in cut]).pool.fingerprint)
     assert prints[0] == prints[1] != prints[2]
+    make_pool(database, name="four")
+    assert add(database, "four", [row(f"j{n}", text=f"text of i{n}") for n in range(3)]).pool.fingerprint not in prints
     assert contents(database, "one")[0].fingerprint == prints[0]
     assert len(prints[0]) == 16
 

@@ -273,6 +273,13 @@ def test_a_job_that_is_cancelled_while_it_is_claimed_is_not_begun(database: Data
     assert find(database, job).state == "cancelled"
 
 
+def test_a_job_is_not_claimed_while_another_of_its_pool_is(database: Database) -> None:
+    make_pool(database)
+    first, _ = enqueue(database), enqueue(database)
+    assert meanwhile(database, lambda found: jobs.claim(found, "one"), lambda found: jobs.claim(found, "two")) is None
+    assert [job.id for job in do(database, jobs.listing, None, "running", 9)] == [first]
+
+
 def test_a_job_that_is_claimed_while_it_is_cancelled_is_told(database: Database) -> None:
     make_pool(database)
     job = enqueue(database)

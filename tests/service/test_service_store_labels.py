@@ -103,8 +103,15 @@ def compare(database: Database, slow: Reference) -> None:
         assert labels.labelled_positions(connection, pool) == [pos for pos in every if now_[pos] is not None]
         open_ = [f"i{pos}" for pos in every if slow.stands(pos)[2]]
         assert labels.conflicts(connection, pool, 100) == open_
-        shown = [(item.label, item.n_votes, item.conflict) for item in items.page(connection, pool, -1, 100)]
-        assert shown == [slow.stands(pos) for pos in every]
+        found_items = items.page(connection, pool, -1, 100)
+        assert [(item.label, item.n_votes, item.conflict) for item in found_items] == [
+            slow.stands(pos) for pos in every
+        ]
+        for item in found_items:
+            if item.label is not None:  # since when it stands
+                changes = range(1, slow.version + 1)
+                changed = [n for n in changes if slow.states[n][item.pos] != slow.states[n - 1][item.pos]]
+                assert item.label_version == changed[-1]
         votes = [
             (f"i{pos}", word.annotator, word.label, word.time)
             for pos in every
@@ -241,6 +248,21 @@ def test_the_latest_word_decides_where_the_pool_says_so(database: Database) -> N
     assert label_of(database) == ("y", False)
 
 
+@pytest.mark.parametrize("how", ["majority", "latest"])
+def test_a_file_of_several_annotators_can_be_sent_again(database: Database, how: str) -> None:
+    """Also where each of them would decide again after the other."""
+    make_pool(database, 2, resolve=how)
+    file = [Word(0, who, "label", label, how == "majority", None) for who, label in (("ann", "x"), ("bob", "y"))]
+    first = take(database, file)
+    assert (first.written, label_of(database)) == (2, ("y", False))
+    again = take(database, file)
+    assert (again.written, again.unchanged, again.pool) == (0, 2, first.pool)
+    assert take(database, file[:1]).written == 1
+    assert label_of(database) == ("x", False)
+    assert take(database, [*file, Word(1, "ann", "label", "z", False, None)]).written == 2  # bob again, and what is new
+    assert label_of(database) == ("y", False)
+
+
 def test_a_late_word_is_kept_and_changes_nothing(database: Database) -> None:
     make_pool(database, 1)
     say(database, 0, "new", created_at=TIMES[5])
@@ -337,6 +359,8 @@ def test_labels_of_another_pool_are_another_matter(database: Database) -> None:
         assert [found.label for found in labels.page(connection, one, 9, -1, 9)] == ["x"]
         assert labels.since(connection, two.uid, 0, 9) == [(0, "y"), (1, "z")]
         assert labels.labelled_at(connection, one.uid, [0, 1], 9) == {0: "x"}
+    for pool in ("p", "other"):  # a word that was taken there was not taken here
+        assert say(database, 0, "old", pool=pool, created_at=TIMES[0]).written == 1
 
 
 def test_who_has_spoken_of_an_item_holds_it_no_longer(database: Database) -> None:

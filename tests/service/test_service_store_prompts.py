@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from store_cases import at_once, count, database, make_pool, say, until, waits_for_lock
 
 from icl_select.service.errors import ConflictError, InvalidError, NotFoundError
@@ -44,9 +45,19 @@ def test_a_prompt_is_kept_once(database: Database) -> None:
 
 
 def test_batches_that_share_prompts_do_not_wait_for_each_other(database: Database) -> None:
+    """They are written in one order; otherwise each could wait for what the other has written."""
+    written: list[list[str]] = []
+
+    def note(_connection: object, clause: object, many: list[dict[str, str]], *_: object) -> None:
+        if isinstance(clause, sa.Insert) and clause.table is prompts_table:
+            written.append([row["id"] for row in many])
+
+    sa.event.listen(database.engine, "before_execute", note)
+    keep(database, "b", "c", "a")
+    assert written == [["a", "b", "c"]]
     names = [f"prompt {number:03}" for number in range(300)]
     at_once([lambda some=some: keep(database, *some) for some in (names, names[::-1], names[150:] + names[:150])])
-    assert count(database, prompts_table) == 300
+    assert count(database, prompts_table) == 303
 
 
 def test_a_selection_is_filled_by_its_job_once_or_again(database: Database) -> None:

@@ -192,6 +192,20 @@ def test_a_stop_finishes_what_was_asked_and_gives_jobs_back(tmp_path: Path) -> N
         assert service.call("GET", "/v1/pools/t")["embedding"]["n_items"] == 20_000
 
 
+def test_an_open_stream_of_events_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """It ends when the service is told to stop, long before the time that open answers are given."""
+    with Running(tmp_path, environ={"ICS_SERVICE_SHUTDOWN_SECONDS": "60"}) as service:
+        service.call("POST", "/v1/pools", {"name": "t", "encoder": "hash(dim=1024)"})
+        job = service.upload("t", rows(20_000, words=60))["job"]
+        with service.client.stream("GET", f"{service.url}/v1/jobs/{job}/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines)
+            begun = time.monotonic()
+            assert service.stop() == 0
+            assert time.monotonic() - begun < 50
+            assert not any('"state":"done"' in line for line in lines)
+
+
 def test_an_index_that_does_not_fit_is_refused_never_used(tmp_path: Path) -> None:
     with Running(tmp_path, "--workers", "1") as service:
         service.pool("t", rows(30, labelled=10))
