@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import uvicorn
@@ -12,6 +11,7 @@ from fastapi import Response
 from icl_select.service.app import create_app
 from icl_select.service.logs import set_up
 from icl_select.service.routes._common import App, Reader
+from icl_select.service.run import listen
 from icl_select.service.schemas import PromptIn
 from icl_select.service.settings import Settings
 
@@ -25,11 +25,10 @@ def main(folder: str, encoder: str) -> None:
     """Serve on a free port, which is written to standard output."""
     set_up("json", level=30)
     names = tuple(dict.fromkeys((encoder, "hash", "minilm", "onnx")))
-    app = create_app(Settings(data_dir=Path(folder), encoders=names))
+    settings = Settings(data_dir=Path(folder), encoders=names, port=0)
+    app = create_app(settings)
     app.add_api_route("/v1/empty", empty, methods=["POST"])
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(2048)
+    listener = listen(settings)
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(app, log_config=None, access_log=False)
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

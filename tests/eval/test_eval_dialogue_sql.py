@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from icl_select.eval.tasks._dialogue_reading import Reading, read_sql
@@ -98,6 +98,7 @@ AWKWARD = st.sampled_from(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the code
 @given(st.dictionaries(st.sampled_from(SLOTS), TEXT | AWKWARD, max_size=8))
 @example({"hotel-name": "a AND area = east", "hotel-area": "where"})
 def test_any_change_reads_back(change: dict[str, str]) -> None:

@@ -107,6 +107,8 @@ class Stage:
     metrics: Metrics = field(default_factory=Metrics)
     engine: Engine = field(init=False)
     started: bool = False
+    cold: bool = False
+    """Whether encoders are loaded by who asks first."""
     _engines: list[Engine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -167,6 +169,8 @@ class Stage:
         """Let the engine begin."""
         if not self.started:
             self.started = True
+            if not self.cold:
+                self.engine.warm_up()
             self.engine.start()
 
     def ask(self, *queries: Any, pool: str = "p", **options: Any) -> list[Answer]:

@@ -172,6 +172,24 @@ def test_a_client_that_goes_away_in_the_middle_leaves_the_rest_undone(stage: Sta
     assert [len(batch) for batch in fake.batches] == [32, 1]
 
 
+def test_who_went_away_when_the_answer_comes_harms_nobody(stage: Stage, held: Held) -> None:
+    fake = stage.fake()
+    stage.pool()
+    fake.before = held
+
+    async def scene() -> None:
+        gone, stays, failed, last = stage.put("gone"), stage.put("stays"), stage.put("gone", " "), stage.put("last")
+        stage.start()
+        await asyncio.to_thread(held.reached.wait, PATIENCE)
+        gone.cancel()
+        failed.cancel()
+        await asyncio.sleep(0)
+        held.let_go()
+        await asyncio.wait_for(asyncio.gather(stays, last), PATIENCE)
+
+    asyncio.run(scene())
+
+
 def test_who_went_away_keeps_nobody_out(stage: Stage) -> None:
     stage.pool()
     stage.renew(queue=4)
@@ -179,8 +197,9 @@ def test_who_went_away_keeps_nobody_out(stage: Stage) -> None:
     async def scene() -> None:
         for number in range(4):
             stage.put(f"gone {number}").cancel()
+        stays = stage.put("a")
         stage.start()
-        await stage.put("a")
+        await stays
 
     asyncio.run(scene())
 
@@ -237,6 +256,7 @@ def test_an_encoder_of_too_few_vectors_is_found_out(stage: Stage) -> None:
 
 
 def test_nobody_waits_for_an_encoder_that_others_need(stage: Stage, held: Held) -> None:
+    stage.cold = True
     slow = stage.fake("slow")
     stage.pool("slow", encoder="slow")
     stage.pool("fast")
@@ -260,6 +280,7 @@ def test_nobody_waits_for_an_encoder_that_others_need(stage: Stage, held: Held) 
 
 def test_nobody_waits_for_a_load_where_there_is_nothing_to_load(stage: Stage, held: Held) -> None:
     """Hashing needs no model: its first query must not stand behind somebody else's."""
+    stage.cold = True
     from icl_select.embedding import load_encoder
 
     slow = stage.fake("slow")
@@ -280,6 +301,7 @@ def test_nobody_waits_for_a_load_where_there_is_nothing_to_load(stage: Stage, he
 
 
 def test_an_encoder_of_any_name_is_loaded(stage: Stage) -> None:
+    stage.cold = True
     for name in ("owner/some-model@main", "/a/folder", "some-mpnet-base-v2", "minilm(batch_size=8)"):
         stage.fake(name)
         stage.pool(name.strip("/").replace("/", "-").partition("(")[0].partition("@")[0], encoder=name)
@@ -288,6 +310,7 @@ def test_an_encoder_of_any_name_is_loaded(stage: Stage) -> None:
 
 
 def test_who_waits_for_an_encoder_is_counted_apart(stage: Stage, held: Held) -> None:
+    stage.cold = True
     slow = stage.fake("slow")
     stage.pool("slow", encoder="slow")
     stage.pool("fast")
@@ -310,6 +333,7 @@ def test_who_waits_for_an_encoder_is_counted_apart(stage: Stage, held: Held) -> 
 
 
 def test_an_encoder_that_cannot_be_loaded_fails_who_asks_and_is_tried_again(stage: Stage) -> None:
+    stage.cold = True
     slow = stage.fake("slow")
     stage.pool("slow", encoder="slow")
 
@@ -333,6 +357,7 @@ class AtOnce(Encoders):
 
 def test_a_load_that_ends_at_once_answers_each_query_once(stage: Stage) -> None:
     """The request is in the line again while its first batch has hardly ended."""
+    stage.cold = True
     stage.pool()
     stage.renew(AtOnce(lambda name: stage.fakes[name]), max_batch=8)
     queries = [f"q{number}" for number in range(30)]
@@ -342,6 +367,7 @@ def test_a_load_that_ends_at_once_answers_each_query_once(stage: Stage) -> None:
 
 def test_a_pool_that_was_made_again_with_another_encoder_is_asked_from_the_beginning(stage: Stage, held: Held) -> None:
     """Half of a request was answered when its pool became another one, whose encoder must be loaded first."""
+    stage.cold = True
     fake, other = stage.fake(), stage.fake("other")
     stage.pool()
     stage.pool("next", encoder="other")
@@ -372,6 +398,8 @@ def rename(stage: Stage, before: str, after: str) -> None:
 def test_nobody_waits_for_a_tokenizer_that_others_need(
     stage: Stage, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stage.cold = True
+
     def load(source: str) -> Any:
         if source in ("utf8", "chars", "words"):
             return WordTokenizer()
@@ -436,6 +464,7 @@ def test_stopping_answers_what_is_in_hand(stage: Stage, held: Held) -> None:
 
 
 def test_stopping_refuses_who_waits_for_an_encoder(stage: Stage, held: Held) -> None:
+    stage.cold = True
     slow = stage.fake("slow")
     stage.pool("slow", encoder="slow")
     slow.before_load = held
@@ -560,6 +589,7 @@ def test_settings_that_could_not_be_kept_are_kept_with_the_next_prompt(faulty: F
 
 def test_a_database_that_is_out_of_reach_ends_one_batch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.pool()
+    stage.cold = True
 
     class GoneError(Exception):
         pass

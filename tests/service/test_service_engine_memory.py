@@ -99,6 +99,20 @@ def test_equal_queries_that_come_together_are_encoded_once(stage: Stage) -> None
 
 
 @on_one_database
+def test_queries_that_come_together_are_answered_as_each_alone(stage: Stage) -> None:
+    stage.pool(texts=20, labelled=15)
+    stage.pool("other", texts=20, labelled=15, centre=True)
+    ways: list[dict[str, Any]] = [
+        {"k": 1}, {"k": 4}, {"mmr": 0.3}, {"balance": True, "k": 4}, {"min_similarity": 0.7}, {"pool": "other"},
+        {"k": 4, "order": "shuffled"}, {"k": 4, "max_tokens": 40},
+    ]  # fmt: skip
+    together = outcomes(stage, *(asked(stage, "text of i3", "i17", **way) for way in ways))
+    assert len({answers[0].body for answers in together}) == len(ways)
+    stage.renew()
+    assert [[stage.one(query, **way) for query in ("text of i3", "i17")] for way in ways] == together
+
+
+@on_one_database
 def test_a_memory_of_no_prompts_keeps_none(stage: Stage) -> None:
     fake = stage.fake()
     stage.pool()
