@@ -4,8 +4,8 @@
 
 encode   64 clients with one query each against encoding the same texts in one offline loop (target: 0.80 at least),
          and the 99th percentile of random arrivals at half that rate against a single request (target: below 3)
-prompts  prompts a second with encoding taken out, 1,000 labels, against an empty validated POST route of the same
-         server (target: 0.40 at least)
+prompts  prompts a second of 64 clients with encoding taken out, 1,000 labels, against an empty validated POST route of the
+         same server (target: 0.40 at least)
 busy     median of prompt requests while a pool is embedded and selected from, against that of an idle service (target:
          below 2)
 start    seconds from the start of the process to /ready, with many items and 1,000 labels (target: below 15 s), and
@@ -203,10 +203,10 @@ def prompts(arguments: argparse.Namespace) -> None:
         running.wait(running.pool("t", "hash", 1_000, 1_000))
         for run in range(arguments.runs):
             queries = texts(count, 400 + run)
-            good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=7), 16))
-            empty = good(closed_loop(running.port, "/v1/empty", asked(queries, "t", k=8), 16))
-            made = good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=8), 16))
-            again = good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=8), 16))
+            good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=7), 64))
+            empty = good(closed_loop(running.port, "/v1/empty", asked(queries, "t", k=8), 64))
+            made = good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=8), 64))
+            again = good(closed_loop(running.port, "/v1/prompts", asked(queries, "t", k=8), 64))
             ratios.append(made.rate / empty.rate)
             cached.append(again.rate / empty.rate)
             print(f"  run {run}: empty {empty.rate:.0f}/s, prompts {made.rate:.0f}/s, repeated {again.rate:.0f}/s")

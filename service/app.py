@@ -50,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.icl = state
-    for module in (pools, items, labels, selections, reports, jobs, prompts, openai, system, pages):
+    # Routes are tried in order, so what is asked most comes first.
+    for module in (prompts, openai, pools, items, labels, selections, reports, jobs, system, pages):
         app.include_router(module.router)
     app.add_exception_handler(IclSelectError, _foreseen)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -83,7 +84,9 @@ class Settings(BaseModel):
     upstream_key: Annotated[str | None, Field(repr=False)] = None
     upstream_timeout: Annotated[float, Field(gt=0)] = 600.0
     max_batch: Count = 32
-    """Queries that are encoded together."""
+    """Queries that are worked on at a time; the others wait in line, each request having its turn."""
+    encode_threads: Count = Field(default_factory=lambda: min(8, _cores()))
+    """Threads that encode queries, for encoders that several may call at once; by default one a core, up to 8."""
     queue: Count = 1_024
     """Queries that may come before the last one of a request; with more, it is refused with 429."""
     cache_prompts: Annotated[int, Field(ge=0)] = 10_000
@@ -140,6 +143,12 @@ class Settings(BaseModel):
             raise ConfigError(_explain(exc)) from exc
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return (os.cpu_count() or 1) if affinity is None else len(affinity(0))
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variable, value in environ.items():
@@ -164,6 +173,7 @@ def _explain(exc: ValidationError) -> str:
     return f"the service cannot be set up so: {'; '.join(lines)}. Flags and {PREFIX}… variables are in docs/service.md."
 
 
+@functools.lru_cache(maxsize=1_024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address reaches this machine alone."""
     if host == "localhost":

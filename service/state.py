@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ class AppState:
             self.engine.warm_up()
         except Exception as exc:  # a pool that cannot be served must not keep the others from being ready
             _LOG.error("warm-up failed", exc_info=exc)
+        # What is there now stays: looking through all of it for garbage again and again would stop every request.
+        gc.collect()
+        gc.freeze()
         self.ready.set()
         _LOG.info("ready")
 

@@ -50,8 +50,9 @@ class Encoder(Protocol):
     ``fingerprint`` must change with everything that changes vectors (model, revision, pooling, dtype, token
     limit) and with nothing else: it is the key of the cache, so it holds no path and no device.
 
-    Two more are used if they are there: ``batch_size``, since :func:`icl_select.embed` stores finished work every
-    two batches, and ``load()``, which gets ready what takes time before the progress bar starts.
+    Three more are used if they are there: ``batch_size``, since :func:`icl_select.embed` stores finished work every
+    two batches; ``load()``, which gets ready what takes time before the progress bar starts; and ``concurrent``,
+    which is true where several threads may call ``encode`` at once, each on one core, once it is loaded.
     """
 
     @property

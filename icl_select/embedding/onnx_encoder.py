@@ -88,6 +88,11 @@ class OnnxEncoder:
         """Tokens that the model reads of a text, special tokens and prompt included."""
         return MINILM_SHAPE[1] if self._packaged else self._graph.settings.max_tokens
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may encode at once, each on one core."""
+        return self._threads == 1
+
     def load(self) -> None:
         """Load the graph now rather than with the first text; export it if that was never done.
 

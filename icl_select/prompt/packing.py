@@ -32,6 +32,7 @@ def pack(
     max_demonstration_tokens: int | None = None,
     drop_duplicates: bool | None = None,
     frequency: Mapping[str, int] | None = None,
+    max_characters: int | None = None,
 ) -> Prompt:
     """Write the prompt for one query, with as many whole demonstrations as fit.
 
@@ -68,6 +69,9 @@ def pack(
         under "published".
     frequency : mapping of str to int, optional
         In how many of the prompts that go together each demonstration stands; the order "shared_first" needs it.
+    max_characters : int, optional
+        Of all candidates together, and of the final rendering: a guard for who packs what strangers ask for, since
+        counting tokens of text without end takes memory and time without end. Above it the packing fails.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def pack(
     Raises
     ------
     PromptError
-        If the query alone exceeds `max_tokens`.
+        If the query alone exceeds `max_tokens`, or there is more text than `max_characters`.
     TemplateError
         If the query or a demonstration lacks a field of the template.
     UnknownNameError
@@ -112,6 +116,7 @@ def pack(
         seed=seed,
         chat=chat,
         frequency=frequency,
+        max_characters=max_characters,
     )
     packer.pass_over(max_demonstration_tokens, rule == "exact" if drop_duplicates is None else drop_duplicates)
     RULES[rule](packer)
@@ -131,12 +136,14 @@ class _Packer:
     seed: int
     chat: bool
     frequency: Mapping[str, int] | None
+    max_characters: int | None
+    rendered: list[str] = field(default_factory=list)
     candidates: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
 
     def alone(self, rank: int) -> int:
-        return self.tokenizer.count(self.template.render_demonstration(self.demonstrations[rank]))
+        return self.tokenizer.count(self.rendered[rank])
 
     def arranged(self, ranks: Sequence[int]) -> list[int]:
         ids = [self.demonstrations[rank].id for rank in ranks]
@@ -145,16 +152,28 @@ class _Packer:
 
     def tokens(self, ranks: Sequence[int]) -> int:
         """Count the prompt that shows these ranks."""
-        shown = [self.demonstrations[rank] for rank in self.arranged(ranks)]
+        arranged = self.arranged(ranks)
         if self.chat:
-            return self.tokenizer.count_messages(self.template.messages(shown, self.query))
-        return self.tokenizer.count(self.template.text(shown, self.query))
+            return self.tokenizer.count_messages(self.messages(arranged))
+        return self.tokenizer.count(self.text(arranged))
+
+    def text(self, arranged: Sequence[int]) -> str:
+        if self.template.numbers_demonstrations:
+            return self.template.text([self.demonstrations[rank] for rank in arranged], self.query)
+        return self.template.join([self.rendered[rank] for rank in arranged], self.query)
+
+    def messages(self, arranged: Sequence[int]) -> tuple[Mapping[str, str], ...]:
+        return self.template.messages([self.demonstrations[rank] for rank in arranged], self.query)
 
     def pass_over(self, max_demonstration_tokens: int | None, drop_duplicates: bool) -> None:
         """Leave out duplicates and what is too long by itself."""
         first: dict[str, str] = {}
+        written = 0
         for rank, demonstration in enumerate(self.demonstrations):
             text = self.template.render_demonstration(demonstration)
+            self.rendered.append(text)
+            written += len(text) + len(self.template.separator)
+            self.check_size(written)
             if drop_duplicates and text in first:
                 self.reasons[rank] = f"duplicate of {first[text]!r}"
                 continue
@@ -182,6 +201,13 @@ class _Packer:
             return False
         return self.tokens(self.candidates) <= self.limit
 
+    def check_size(self, written: int) -> None:
+        if self.max_characters is not None and written > self.max_characters:
+            raise PromptError(
+                f"the prompt would have more than {self.max_characters:,} characters, which is the limit. Ask for "
+                "fewer demonstrations (k), or write less of each."
+            )
+
     def check_query(self, tokens: int) -> None:
         if self.limit is not None and tokens > self.limit:
             raise PromptError(
@@ -192,7 +218,9 @@ class _Packer:
     def prompt(self, rule: str) -> Prompt:
         ranks = self.arranged(self.kept)
         shown = tuple(self.demonstrations[rank] for rank in ranks)
-        text, messages = self.template.text(shown, self.query), self.template.messages(shown, self.query)
+        text = self.text(ranks)
+        self.check_size(len(text))
+        messages = self.messages(ranks)
         tokens = self.tokenizer.count_messages(messages) if self.chat else self.tokenizer.count(text)
         info: dict[str, object] = {
             "rule": rule,

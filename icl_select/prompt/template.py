@@ -184,7 +184,7 @@ class PromptTemplate:
     def _user(self) -> Sandbox:
         return compile_template(self.query if self.user is None else self.user, "user")
 
-    @property
+    @functools.cached_property
     def numbers_demonstrations(self) -> bool:
         """Whether a demonstration is written otherwise at another place of the prompt."""
         parts = [compile_template(self.demonstration, "demonstration"), compile_template(self.assistant, "assistant")]
@@ -251,8 +251,28 @@ class PromptTemplate:
             If the template names a field that the example does not have.
         """
         parts = [self.render_demonstration(shown, number) for number, shown in enumerate(demonstrations, start=1)]
-        parts.append(self.render_query(query, len(demonstrations) + 1))
-        return self.render_instruction(query) + self.separator.join(parts)
+        return self.join(parts, query)
+
+    def join(self, rendered: Sequence[str], query: Example) -> str:
+        """Write the whole prompt as text, of demonstrations that are written already.
+
+        Parameters
+        ----------
+        rendered : sequence of str
+            What :meth:`render_demonstration` wrote, in prompt order.
+        query : Example
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        TemplateError
+            If a template names a field that the query does not have.
+        """
+        asked = self.render_query(query, len(rendered) + 1)
+        return self.render_instruction(query) + self.separator.join([*rendered, asked])
 
     def messages(self, demonstrations: Sequence[Demonstration], query: Example) -> tuple[Mapping[str, str], ...]:
         """Write the whole prompt as chat messages.

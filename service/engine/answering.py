@@ -1,11 +1,10 @@
-"""From a batch of queries to answers: one look at the database, one call of each encoder, one search of each index, and
-one transaction that keeps what is answered.
+"""From a batch of queries to answers: one look at the database, one search of each index, and one transaction that
+keeps what is answered. Queries whose vectors are not known are encoded elsewhere meanwhile, and come back.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,7 @@ import numpy.typing as npt
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from icl_select.embedding import Encoder
-from icl_select.errors import EmbeddingError
+from icl_select.embedding import Encoder, HashEncoder
 from icl_select.prompt import PromptTemplate, Tokenizer
 from icl_select.types import Example
 
@@ -29,7 +27,8 @@ from ..store import pools as pools_store
 from ..store import prompts as prompts_store
 from ..store.database import Database, dumps
 from .answers import Answer, Made, make
-from .batcher import Query, Request, blame, blaming
+from .batcher import Query, Request, blame, blaming, give_up
+from .encoding import Encoding, Result, Wanted
 from .index import Indexes, LabelledIndex
 from .options import Options, OptionsOf, Tokenizers
 from .queries import example_of
@@ -61,7 +60,7 @@ class _Asked:
 
 @dataclass(eq=False)
 class _Task:
-    """One query with all that its answer needs; ``text`` is a hash of what is encoded."""
+    """One query with all that its answer needs; ``text`` names its encoder and what is encoded."""
 
     query: Query
     index: LabelledIndex
@@ -70,13 +69,19 @@ class _Task:
     options: Options
     example: Example
     key: _Key
-    text: bytes
+    text: tuple[str, bytes]
     vector: npt.NDArray[np.float32] | None = None
     made: Made | None = None
 
 
 class Answering:
-    """Answers batches, and keeps in memory what later ones may need. One thread uses it."""
+    """Answers batches, and keeps in memory what later ones may need. One thread uses it.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        Where texts are encoded that no vector is kept of.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class Answering:
         metrics: Metrics,
         encoders: Encoders,
         tokenizers: Tokenizers,
+        encoding: Encoding,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -93,6 +99,10 @@ class Answering:
         self._metrics = metrics
         self._encoders = encoders
         self._tokenizers = tokenizers
+        self._encoding = encoding
+        # Texts that are being encoded, and who waits for them.
+        self._encoded_for: dict[tuple[str, bytes], list[_Task]] = {}
+        self._on_their_way = 0
         self._options = OptionsOf(settings)
         self._answers: Recent[_Key, Answer] = Recent(settings.cache_prompts, _ANSWER_BYTES)
         self._vectors: Recent[tuple[str, bytes], npt.NDArray[np.float32]] = Recent(_VECTORS, _VECTOR_BYTES)
@@ -100,23 +110,48 @@ class Answering:
         self._written = Written()
         self._kept_settings: Recent[str, bool] = Recent(_SETTINGS)
 
-    def answer(self, batch: list[Query], wanting: list[tuple[Request, NotLoadedError]]) -> None:
-        """Answer the queries of a batch, or end their requests with what is wrong with them.
+    @property
+    def on_their_way(self) -> int:
+        """Queries whose texts are being encoded."""
+        return self._on_their_way
 
-        Requests that need something to be loaded are marked as parked and added to `wanting`. What is raised is the
-        fate of all queries that have no answer then.
+    def answer(self, batch: list[Query], wanting: list[tuple[Request, NotLoadedError]]) -> list[Query]:
+        """Answer the queries of a batch and those that were encoded since, or end their requests with what is wrong.
+
+        Requests that need something to be loaded are marked as parked and added to `wanting`. Returned are the queries
+        that have an answer now; some of the batch may get theirs later.
         """
-        tasks = self._prepare(batch, wanting)
-        self._encode(tasks)
-        made = [one for group in _alike(tasks) for one in self._search(group)]
-        self._keep(made)
-        for task in tasks:
-            if task.made is not None:
-                task.query.answer = task.made.answer
-                self._answers.put(task.key, task.made.answer, _ENTRY_BYTES + len(task.made.answer.body))
+        tasks = self._encoded(self._encoding.results())
+        answered: list[Query] = []
+        try:
+            tasks += self._with_vectors(self._prepare(batch, wanting))
+            answered = [query for query in batch if query.answer is not None]
+        except Exception as exc:
+            for query in batch:
+                if query.answer is None and not query.request.parked:
+                    give_up(query, exc)
+        return answered + self._finish(tasks)
+
+    def _finish(self, tasks: list[_Task]) -> list[Query]:
+        """Search, pack and keep; the queries that have an answer then."""
+        try:
+            made = [one for group in _alike(tasks) for one in self._search(group)]
+            self._keep(made)
+        except Exception as exc:
+            for task in tasks:
+                give_up(task.query, exc)
+            return []
+        done = [task for task in tasks if task.made is not None]
+        for task in done:
+            assert task.made is not None
+            task.query.answer = task.made.answer
+            self._answers.put(task.key, task.made.answer, _ENTRY_BYTES + len(task.made.answer.body))
+        return [task.query for task in done]
 
     def _prepare(self, batch: list[Query], wanting: list[tuple[Request, NotLoadedError]]) -> list[_Task]:
         """What the queries need that no answer is kept of, all from one state of the database."""
+        if not batch:
+            return []
         tasks: list[_Task] = []
         asked: dict[str, _Asked | Exception] = {}
         with self._database.read() as connection:
@@ -164,44 +199,43 @@ class Answering:
             query.answer = kept
             return None
         tokenizer = self._tokenizers.at_once(options.tokenizer)
-        return _Task(query, pool.index, pool.encoder, tokenizer, options, example, key, _digest(example.text))
+        text = (pool.index.embedding.encoder_fingerprint, _digest(example.text))
+        return _Task(query, pool.index, pool.encoder, tokenizer, options, example, key, text)
 
-    def _encode(self, tasks: list[_Task]) -> None:
-        """Find the vectors of all queries; texts that none is kept of are encoded, all of one encoder together."""
-        missing: dict[Encoder, dict[str, list[_Task]]] = {}
+    def _with_vectors(self, tasks: list[_Task]) -> list[_Task]:
+        """The tasks whose vectors are known; the texts of the others are encoded, each once."""
+        known, missing = [], []
         for task in tasks:
-            task.vector = self._vectors.get((task.index.embedding.encoder_fingerprint, task.text))
-            if task.vector is None:
-                missing.setdefault(task.encoder, {}).setdefault(task.example.text, []).append(task)
-            else:
+            task.vector = self._vectors.get(task.text)
+            if task.vector is not None:
                 self._metrics.cache_hits.labels("vector").inc()
-        for encoder, waiting in missing.items():
-            self._encode_texts(encoder, waiting)
+                known.append(task)
+                continue
+            self._on_their_way += 1
+            if task.text in self._encoded_for:
+                self._encoded_for[task.text].append(task)
+            else:
+                self._encoded_for[task.text] = [task]
+                missing.append(Wanted(task.encoder, task.text, task.example.text))
+        # Hashing a text takes less than passing it on.
+        at_once = [wanted for wanted in missing if isinstance(wanted.encoder, HashEncoder)]
+        self._encoding.put([wanted for wanted in missing if not isinstance(wanted.encoder, HashEncoder)])
+        return known + self._encoded(self._encoding.at_once(at_once))
 
-    def _encode_texts(self, encoder: Encoder, waiting: dict[str, list[_Task]]) -> None:
-        begun = time.perf_counter()
-        try:
-            vectors = encoder.encode(list(waiting)).vectors
-            if len(vectors) != len(waiting):
-                raise EmbeddingError(
-                    f"the encoder {encoder.name} gave {len(vectors)} vectors for {len(waiting)} texts."
-                )
-        except Exception as exc:
-            if len(waiting) > 1:  # one of them is to blame, or all are; the others get their answers
-                for text, same in waiting.items():
-                    self._encode_texts(encoder, {text: same})
-                return
-            for task in (task for same in waiting.values() for task in same):
-                blame(task.query, exc)
-            return
-        self._metrics.encoding.observe(time.perf_counter() - begun)
-        self._metrics.batch.observe(len(waiting))
-        for same, row in zip(waiting.values(), vectors, strict=True):
-            vector = row.copy()  # a part of an array keeps all of it in memory
-            key = (same[0].index.embedding.encoder_fingerprint, same[0].text)
-            self._vectors.put(key, vector, _ENTRY_BYTES + vector.nbytes)
-            for task in same:
-                task.vector = vector
+    def _encoded(self, results: Iterable[Result]) -> list[_Task]:
+        """Tasks whose texts were encoded."""
+        found: list[_Task] = []
+        for result in results:
+            waiting = self._encoded_for.pop(result.key)
+            self._on_their_way -= len(waiting)
+            if result.vector is not None:
+                self._vectors.put(result.key, result.vector, _ENTRY_BYTES + result.vector.nbytes)
+            for task in waiting:
+                task.vector = result.vector
+                if result.problem is not None:
+                    blame(task.query, result.problem)
+            found.extend(waiting)
+        return found
 
     def _search(self, tasks: list[_Task]) -> Iterable[Made]:
         """Search one index for queries that ask alike, and pack their prompts."""
@@ -262,6 +296,6 @@ def _alike(tasks: list[_Task]) -> Iterator[list[_Task]]:
     """Tasks that have a vector, by index and by what decides the search."""
     groups: dict[_Key, list[_Task]] = {}
     for task in tasks:
-        if task.vector is not None and not task.query.request.over:
+        if task.vector is not None and not task.query.gone:
             groups.setdefault((id(task.index), task.options.search), []).append(task)
     yield from groups.values()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy.engine import Connection
 
-from icl_select._fingerprint import fingerprint
-from icl_select.errors import PromptError
 from icl_select.prompt import PromptTemplate, Tokenizer, pack
 from icl_select.types import Demonstration, Example, Prompt, Retrieved
 
@@ -29,8 +28,6 @@ __all__ = ["Answer", "Made", "make", "rebuild"]
 
 # Characters of one prompt: far beyond what models read, and what a template can be made to write is far beyond that.
 _MOST_CHARACTERS = 4_000_000
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,6 @@ def make(
         Demonstration(index.shown[row].id, index.labels[row], similarity, index.shown[row].fields)
         for row, similarity in zip(rows, hits.similarities.tolist(), strict=True)
     ]
-    _check_demonstrations(template, demonstrations)
     prompt = pack(
         template,
         demonstrations,
@@ -89,8 +85,8 @@ def make(
         max_demonstration_tokens=options.max_demonstration_tokens,
         chat=options.chat,
         seed=options.seed,
+        max_characters=_MOST_CHARACTERS,
     )
-    _check_size(len(prompt.text))
     versions = {
         "pool": index.pool.version,
         "labels": index.pool.labels_version,
@@ -112,27 +108,17 @@ def make(
     }
     if dict(query.fields) != {"text": query.text}:
         content["query"]["fields"] = dict(query.fields)
+    made_from = to_json(content)
     # Of what went in and what came out: a vector may differ in its last digit from one batch to another.
-    prompt_id = f"prompt_{fingerprint(index.pool.uid, options.name, content, length=32)}"
+    named = hashlib.sha256(b"%d %s " % (index.pool.uid, options.name.encode()) + made_from)
+    prompt_id = f"prompt_{named.hexdigest()[:32]}"
     answer = _answer(prompt_id, index.pool.name, prompt, content)
-    content["hash"] = hashlib.sha256(answer.body).hexdigest()
-    return Made(answer, PromptRecord(prompt_id, index.pool.uid, options.name, content), prompt, options)
+    record = PromptRecord(prompt_id, index.pool.uid, options.name, made_from.decode(), _hash(answer))
+    return Made(answer, record, prompt, options)
 
 
-def _check_demonstrations(template: PromptTemplate, demonstrations: Sequence[Demonstration]) -> None:
-    """Stop before they fill the memory; and packing counts them again and again, while everybody waits."""
-    written = 0
-    for shown in demonstrations:
-        written += len(template.render_demonstration(shown)) + len(template.separator)
-        _check_size(written)
-
-
-def _check_size(written: int) -> None:
-    if written > _MOST_CHARACTERS:
-        raise PromptError(
-            f"the prompt would have more than {_MOST_CHARACTERS:,} characters, which is the limit here. Ask for fewer "
-            "demonstrations (k), or write less of each."
-        )
+def _hash(answer: Answer) -> str:
+    return hashlib.sha256(answer.body).hexdigest()
 
 
 def _answer(prompt_id: str, pool: str, prompt: Prompt, content: Mapping[str, Any]) -> Answer:
@@ -141,7 +127,7 @@ def _answer(prompt_id: str, pool: str, prompt: Prompt, content: Mapping[str, Any
         "pool": pool,
         "query_id": prompt.query_id,
         "prompt": prompt.text,
-        "messages": [dict(message) for message in prompt.messages],
+        "messages": prompt.messages,
         "examples": [
             {"id": shown.id, "label": shown.label, "score": shown.similarity, "rank": rank}
             for shown, rank in zip(prompt.examples, prompt.ranks, strict=True)
@@ -150,7 +136,7 @@ def _answer(prompt_id: str, pool: str, prompt: Prompt, content: Mapping[str, Any
         "dropped": [{"id": name, "reason": reason} for name, reason in content["dropped"]],
         "versions": content["versions"],
     }
-    return Answer(prompt_id, _ENCODER.encode(document).encode("utf-8"))
+    return Answer(prompt_id, to_json(document))
 
 
 def rebuild(connection: Connection, prompt_id: str) -> Answer:
@@ -163,8 +149,8 @@ def rebuild(connection: Connection, prompt_id: str) -> Answer:
     ConflictError
         If the bytes differ from those that were answered: another version of this package writes prompts otherwise.
     """
-    record, settings = prompts_store.find(connection, prompt_id)
-    options, content = options_from(settings), record.content
+    record = prompts_store.find(connection, prompt_id)
+    options, content = options_from(record.settings), record.made_from
     pool = pools_store.by_uid(connection, record.pool_uid)
     positions = [pos for pos, _, _ in content["examples"]]
     found = items_store.at(connection, pool, positions)
@@ -184,7 +170,7 @@ def rebuild(connection: Connection, prompt_id: str) -> Answer:
         tokens=content["tokens"],
     )
     answer = _answer(prompt_id, pool.name, prompt, content)
-    if hashlib.sha256(answer.body).hexdigest() != content["hash"]:
+    if _hash(answer) != record.hash:
         raise ConflictError(
             f"the prompt {prompt_id!r} comes out otherwise than it was answered: another version of icl-select wrote "
             "it. It is not shown, since it would not be the one that was sent."

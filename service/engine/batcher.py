@@ -21,7 +21,7 @@ from ..errors import BusyError, TooLargeError, UnavailableError
 from ..schemas import PromptOptions
 from .answers import Answer
 
-__all__ = ["Batcher", "Query", "Request", "blame", "blaming", "deliver", "fail"]
+__all__ = ["Batcher", "Query", "Request", "blame", "blaming", "deliver", "fail", "give_up"]
 
 # Bytes of all prompts of one request: they are in memory until the last one is made.
 _MOST_BYTES = 256 * 1024 * 1024
@@ -32,7 +32,8 @@ class Request:
     """The queries of one request, and where their answers go. Its future belongs to the event loop.
 
     ``taken`` counts the queries that left the line, ``missing`` those without an answer, ``size`` the bytes of all
-    answers; ``over`` says that the future was told how it ended, ``parked`` that it waits for something to be loaded.
+    answers; ``over`` says that the future was told how it ended, ``parked`` that it waits for something to be loaded;
+    ``begun`` counts how often it was begun.
     """
 
     pool: str
@@ -46,12 +47,14 @@ class Request:
     size: int = 0
     over: bool = False
     parked: bool = False
+    begun: int = 0
 
     def __post_init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Let it be answered from its first query on, whatever was answered before."""
+        """Let it be answered from its first query on, whatever was answered before or is on its way."""
+        self.begun += 1
         self.taken, self.missing, self.size = 0, len(self.queries), 0
         self.answers = [None] * len(self.queries)
 
@@ -72,7 +75,13 @@ class Query:
 
     request: Request
     place: int
+    begun: int
     answer: Answer | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for its answer any more."""
+        return self.begun != self.request.begun or self.request.gone
 
 
 class Batcher:
@@ -80,21 +89,19 @@ class Batcher:
 
     Parameters
     ----------
-    max_batch : int
-        Queries of one batch.
     max_waiting : int
         Queries that may come before the last one of a request. Requests that wait for something to be loaded are
         counted apart.
     """
 
-    def __init__(self, max_batch: int, max_waiting: int) -> None:
-        self._max_batch = max_batch
+    def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._requests: deque[Request] = deque()
         self._parked: set[Request] = set()
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
+        self._woken = False
         # Queries answered a second, to say when to come again.
         self._rate = 50.0
 
@@ -124,25 +131,35 @@ class Batcher:
                     raise self._busy(before)
             self._append(request)
 
-    def take(self) -> list[Query] | None:
-        """The next batch, as soon as there is one; None when the batcher is closed."""
+    def take(self, most: int, expecting: bool = False) -> list[Query] | None:
+        """The next batch of at most so many queries, as soon as there is one; None when the batcher is closed.
+
+        It may be empty after :meth:`wake`. Who is `expecting` that does not get None before.
+        """
         with self._changed:
             while True:
-                batch = self._fair()
-                if batch:
+                batch = self._fair(most)
+                if batch or self._woken:
+                    self._woken = False
                     return batch
-                if self._closed:
+                if self._closed and not expecting:
                     return None
                 self._changed.wait()
 
-    def _fair(self) -> list[Query]:
+    def wake(self) -> None:
+        """Let :meth:`take` return, now or when it is called next."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    def _fair(self, most: int) -> list[Query]:
         batch: list[Query] = []
-        while self._requests and len(batch) < self._max_batch:
+        while self._requests and len(batch) < most:
             request = self._requests.popleft()
             if request.gone:
                 self._waiting -= request.left
                 continue
-            batch.append(Query(request, request.taken))
+            batch.append(Query(request, request.taken, request.begun))
             request.taken += 1
             self._waiting -= 1
             if request.left:
@@ -197,7 +214,7 @@ class Batcher:
         )
 
     def answered(self, count: int, seconds: float) -> None:
-        """Note how fast a batch went."""
+        """Note how fast queries were answered."""
         self._rate += 0.1 * (count / max(seconds, 1e-6) - self._rate)
 
     def close(self) -> list[Request]:
@@ -227,9 +244,17 @@ def blaming(query: Query) -> Iterator[None]:
 
 def blame(query: Query, exc: Exception) -> None:
     """End the request of a query with an error that says, where it has several, which one is to blame."""
+    if query.gone:
+        return
     if len(query.request.queries) > 1 and type(exc) in _QUERY_ERRORS:
         exc = type(exc)(f"queries[{query.place}]: {exc}")
     fail(query.request, exc)
+
+
+def give_up(query: Query, exc: Exception) -> None:
+    """End the request of a query with an error that is no fault of the query."""
+    if not query.gone:
+        fail(query.request, exc)
 
 
 def fail(request: Request, exc: BaseException) -> None:
@@ -245,7 +270,7 @@ def deliver(batch: Sequence[Query]) -> None:
     ended: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
     for query in batch:
         request = query.request
-        if request.over or query.answer is None:
+        if query.answer is None or query.begun != request.begun or request.over:
             continue
         request.answers[query.place] = query.answer
         request.missing -= 1

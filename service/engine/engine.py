@@ -1,4 +1,4 @@
-"""One thread that answers prompts, batch after batch (:mod:`.answering`).
+"""One thread that answers prompts, batch after batch (:mod:`.answering`), and others that encode (:mod:`.encoding`).
 
 Answers go out when what they were made of is kept: a prompt that somebody has seen can be rebuilt.
 """
@@ -25,7 +25,8 @@ from ..store.database import Database
 from ..vectors import VectorFiles
 from .answering import Answering
 from .answers import Answer
-from .batcher import Batcher, Request, deliver, fail
+from .batcher import Batcher, Query, Request, deliver, fail, give_up
+from .encoding import Encoding
 from .index import Indexes
 from .options import Tokenizers
 
@@ -35,7 +36,7 @@ _LOG = structlog.get_logger("icl_select.service")
 
 
 class Engine:
-    """Prompts for queries. :meth:`ask` may be called from any event loop; all work is in one thread of its own.
+    """Prompts for queries. :meth:`ask` may be called from any event loop; all work is in threads of its own.
 
     Parameters
     ----------
@@ -55,9 +56,12 @@ class Engine:
         self._database = database
         self._encoders = Encoders() if encoders is None else encoders
         self._tokenizers = Tokenizers(settings)
-        self._batcher = Batcher(settings.max_batch, settings.queue)
+        self._batcher = Batcher(settings.queue)
         self._indexes = Indexes(files)
-        self._answering = Answering(settings, database, self._indexes, metrics, self._encoders, self._tokenizers)
+        self._encoding = Encoding(settings.encode_threads, metrics, self._batcher.wake)
+        self._answering = Answering(
+            settings, database, self._indexes, metrics, self._encoders, self._tokenizers, self._encoding
+        )
         self._forgotten: list[int] = []
         self._thread = threading.Thread(target=self._run, name="prompts", daemon=True)
         metrics.waiting.set_function(lambda: self._batcher.waiting)
@@ -66,6 +70,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to answer."""
+        self._encoding.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -125,20 +130,29 @@ class Engine:
         return request.future
 
     def _run(self) -> None:
-        while (batch := self._batcher.take()) is not None:
-            begun = time.perf_counter()
+        ended = 0.0
+        while True:
+            encoding = self._answering.on_their_way
+            batch = self._batcher.take(self._settings.max_batch - encoding, expecting=encoding > 0)
+            if batch is None:
+                break
+            begun = ended if encoding else time.perf_counter()
             wanting: list[tuple[Request, NotLoadedError]] = []
+            answered: list[Query] = []
             try:
                 while self._forgotten:
                     self._indexes.forget(self._forgotten.pop())
-                self._answering.answer(batch, wanting)
-            except Exception as exc:
+                answered = self._answering.answer(batch, wanting)
+            except Exception as exc:  # no fault may end this thread: everybody would wait for ever
+                _LOG.error("a batch failed", exc_info=exc)
                 for query in batch:
-                    if query.answer is None and not query.request.parked:
-                        fail(query.request, exc)
-            deliver(batch)
+                    give_up(query, exc)
+            deliver(answered)
             self._park(wanting)
-            self._batcher.answered(len(batch), time.perf_counter() - begun)
+            ended = time.perf_counter()
+            if answered:
+                self._batcher.answered(len(answered), ended - begun)
+        self._encoding.close()
 
     def _park(self, wanting: Sequence[tuple[Request, NotLoadedError]]) -> None:
         """Let requests wait for what they need to be loaded, so that nobody else does.

@@ -33,6 +33,7 @@ __all__ = [
     "answer_again",
     "check_words",
     "json_response",
+    "need",
     "problems",
     "said_by",
     "while_connected",
@@ -51,7 +52,9 @@ _PATIENCE = 0.1
 App = Annotated[AppState, Depends(_state)]
 
 
-def _need(scope: str) -> Callable[[Request], Awaitable[Principal]]:
+def need(scope: str) -> Callable[[Request], Awaitable[Principal]]:
+    """What lets a request pass whose key has a scope, and says whose key it is."""
+
     async def check(request: Request) -> Principal:
         principal: Principal = request.scope["state"]["principal"]
         if not principal.may(scope):
@@ -64,9 +67,9 @@ def _need(scope: str) -> Callable[[Request], Awaitable[Principal]]:
     return check
 
 
-Reader = Annotated[Principal, Depends(_need("read"))]
-Labeller = Annotated[Principal, Depends(_need("label"))]
-Admin = Annotated[Principal, Depends(_need("admin"))]
+Reader = Annotated[Principal, Depends(need("read"))]
+Labeller = Annotated[Principal, Depends(need("label"))]
+Admin = Annotated[Principal, Depends(need("admin"))]
 
 PoolPath = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", examples=["tickets"])]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Rows of the page, at most.")]

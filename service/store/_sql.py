@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -32,18 +33,24 @@ def insert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, 
 def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add the rows whose keys are not there yet."""
     if rows:
-        connection.execute(_dialect(connection).insert(table).on_conflict_do_nothing(), [dict(row) for row in rows])
+        connection.execute(_insert_new(connection.dialect.name, table), [dict(row) for row in rows])
+
+
+@functools.cache
+def _insert_new(dialect: str, table: sa.Table) -> sa.Insert:
+    statement: sa.Insert = _kind(dialect).insert(table).on_conflict_do_nothing()
+    return statement
 
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows, or replace those of the same primary key."""
     if not rows:
         return
-    statement = _dialect(connection).insert(table)
+    statement = _kind(connection.dialect.name).insert(table)
     keys = [column.name for column in table.primary_key.columns]
     others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), [dict(row) for row in rows])
 
 
-def _dialect(connection: Connection) -> Any:
-    return sqlite if connection.dialect.name == "sqlite" else postgresql
+def _kind(dialect: str) -> Any:
+    return sqlite if dialect == "sqlite" else postgresql

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,13 @@ class Database:
             raise ConfigError("the database URL cannot be read. Write postgresql+psycopg://user@host/name.") from exc
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._timeout = timeout
-        connect = _sqlite if self.is_sqlite else _postgresql
-        self.engine = connect(self.url, timeout, {"pool_size": pool_size, "max_overflow": pool_size})
+        sizes = {"pool_size": pool_size, "max_overflow": pool_size}
+        if self.is_sqlite:
+            # Apart, so that a connection is set up once and not for every transaction.
+            self._reading = _sqlite(self.url, timeout, sizes, write=False)
+            self.engine = _sqlite(self.url, timeout, sizes, write=True)
+        else:
+            self._reading = self.engine = _postgresql(self.url, timeout, sizes)
 
     @property
     def shown(self) -> str:
@@ -75,11 +81,11 @@ class Database:
     @contextlib.contextmanager
     def _transaction(self, isolation: str, *, write: bool = False, durable: bool = True) -> Iterator[Connection]:
         try:
-            with self.engine.connect() as connection:
-                if self.is_sqlite:
-                    connection = connection.execution_options(icl_write=write, icl_durable=durable)
-                else:
+            with (self.engine if write else self._reading).connect() as connection:
+                if not self.is_sqlite:
                     connection = connection.execution_options(isolation_level=isolation, postgresql_readonly=not write)
+                elif write:
+                    _wait_for_disk(connection, durable)
                 with connection.begin():
                     if not (self.is_sqlite or durable):
                         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
@@ -116,10 +122,11 @@ class Database:
 
     def close(self) -> None:
         """Give all connections back."""
+        self._reading.dispose()
         self.engine.dispose()
 
 
-def _sqlite(url: URL, timeout: float, sizes: Mapping[str, int]) -> Engine:
+def _sqlite(url: URL, timeout: float, sizes: Mapping[str, int], *, write: bool) -> Engine:
     path = Path(url.database or "")
     if not url.database or url.database == ":memory:":
         raise ConfigError("SQLite in memory loses everything with the process. Name a file.")
@@ -139,21 +146,44 @@ def _sqlite(url: URL, timeout: float, sizes: Mapping[str, int]) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(cursor, timeout)
+        # 32 MiB: pages that change again and again, as those of the prompts' index, are copied to the file less often.
+        cursor.execute("PRAGMA wal_autocheckpoint = 8192")
         cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.execute("PRAGMA cache_size = -65536")
+        if not write:
+            cursor.execute("PRAGMA query_only = ON")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        write = options.get("icl_write", True)
-        # An acknowledged label is on disk, also after a power cut. With less than FULL the last writes may be missing.
-        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('icl_durable', True) else 'NORMAL'}")
-        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _write_ahead(cursor: sqlite3.Cursor, timeout: float) -> None:
+    """Switch to the write-ahead log; SQLite itself does not wait for others that switch a new file at this moment."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _wait_for_disk(connection: Connection, durable: bool) -> None:
+    """An acknowledged label is on disk, also after a power cut. With less than FULL the last writes may be missing."""
+    mode = "FULL" if durable else "NORMAL"
+    if connection.info.get("synchronous") != mode:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute(f"PRAGMA synchronous = {mode}")  # not within a transaction: it would have no effect
+        connection.info["synchronous"] = mode
 
 
 def _postgresql(url: URL, timeout: float, sizes: Mapping[str, int]) -> Engine:

@@ -36,6 +36,8 @@ __all__ = ["PoolRecord", "by_uid", "configure", "create", "delete", "find", "lis
 
 # Names compared with one that is not there: comparing takes time, and prompts of all pools wait for it.
 _SUGGESTED = 200
+# Made once: putting it together costs more than running it.
+_BY_NAME = sa.select(pools).where(pools.c.name == sa.bindparam("name"))
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def create(connection: Connection, name: str, config: Mapping[str, Any]) -> Pool
 
 def find(connection: Connection, name: str) -> PoolRecord:
     """The pool of a name; NotFoundError suggests the nearest one."""
-    return _one(connection, name, sa.select(pools).where(pools.c.name == name))
+    return _one(connection, name, _BY_NAME)
 
 
 def by_uid(connection: Connection, uid: int) -> PoolRecord:
@@ -95,7 +97,7 @@ def by_uid(connection: Connection, uid: int) -> PoolRecord:
 
 def lock(connection: Connection, name: str) -> PoolRecord:
     """The pool, which nobody else changes until this transaction has ended."""
-    return _one(connection, name, sa.select(pools).where(pools.c.name == name).with_for_update())
+    return _one(connection, name, _BY_NAME.with_for_update())
 
 
 def lock_uid(connection: Connection, uid: int) -> PoolRecord:
@@ -107,7 +109,7 @@ def lock_uid(connection: Connection, uid: int) -> PoolRecord:
 
 
 def _one(connection: Connection, name: str, query: sa.Select[Any]) -> PoolRecord:
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(query, {"name": name}).one_or_none()
     if row is None:
         names = connection.execute(sa.select(pools.c.name).order_by(pools.c.name).limit(_SUGGESTED)).scalars().all()
         hint = suggest(name, names) if names else " There is none yet: POST /v1/pools makes one."

@@ -51,6 +51,27 @@ def test_without_a_budget_everything_is_in_and_counted() -> None:
     assert (prompt.tokens, prompt.dropped) == (len(prompt.text), ())
 
 
+def test_more_text_than_is_allowed_fails_before_it_is_counted() -> None:
+    """Two demonstrations of 9 characters with their separators have 24; the text has 25."""
+
+    class Counting(CharTokenizer):
+        counted = 0
+
+        def count(self, text: str) -> int:
+            self.counted += 1
+            return super().count(text)
+
+    tokenizer = Counting()
+    demonstrations, query = shown("a" * 5, "b" * 5), Example("q", "x")
+    for limit in (0, 23):
+        with pytest.raises(PromptError, match=f"more than {limit} characters, which is the limit"):
+            pack(TEMPLATE, demonstrations, query, tokenizer=tokenizer, max_tokens=10, max_characters=limit)
+    assert tokenizer.counted == 0
+    with pytest.raises(PromptError, match="more than 24 characters"):
+        pack(TEMPLATE, demonstrations, query, max_characters=24)
+    assert len(pack(TEMPLATE, demonstrations, query, max_characters=25).text) == 25
+
+
 def test_the_query_is_never_cut() -> None:
     query = Example("long", "word " * 50)
     with pytest.raises(PromptError, match=r"query 'long' takes 50 tokens alone, above max_tokens=49 .*'words'"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from engine_cases import PATIENCE, FakeEncoder, Held, Stage, asked, on_one_database, outcomes, queries_of
+from engine_cases import PATIENCE, FakeEncoder, Held, Stage, asked, on_one_database, outcomes, queries_of, until
 from store_cases import count
 from work_cases import Here
 
@@ -24,7 +25,7 @@ from icl_select.service.errors import (
     TooLargeError,
     UnavailableError,
 )
-from icl_select.service.schemas import TemplateIn
+from icl_select.service.schemas import PromptOptions, TemplateIn
 from icl_select.service.store.database import Database
 from icl_select.service.store.tables import prompt_settings, prompts
 
@@ -649,3 +650,107 @@ def test_warming_up_loads_what_pools_and_requests_may_need(stage: Stage, monkeyp
     assert unused.loads == 0
     assert queries_of(stage.ask("x", pool="first", tokenizer="t")) == ["x"]
     assert loaded == ["first", "folder"]
+
+
+@pytest.fixture
+def shared(stage: Stage) -> FakeEncoder:
+    """An encoder that several threads may call at once."""
+    fake = stage.fake()
+    fake.concurrent = True  # type: ignore[attr-defined]
+    stage.pool()
+    return fake
+
+
+def test_an_encoder_for_several_threads_gets_one_text_a_call_in_each_of_them(stage: Stage, shared: FakeEncoder) -> None:
+    stage.renew(encode_threads=3)
+    together = threading.Barrier(3)
+    shared.before = lambda texts: (together.wait(PATIENCE), None)[1]
+    queries = [f"q{number}" for number in range(9)]
+    found = outcomes(stage, *(asked(stage, query, k=1) for query in queries))
+    assert [queries_of(answers) for answers in found] == [[query] for query in queries]
+    assert sorted(shared.batches) == [[query] for query in queries]
+
+
+def test_other_encoders_are_called_by_one_thread_at_a_time(stage: Stage, held: Held) -> None:
+    first, second = stage.fake("first"), stage.fake("second")
+    stage.pool("p", encoder="first")
+    stage.pool("o", encoder="second")
+    stage.renew(encode_threads=3)
+    first.before = held
+
+    async def scene() -> list[str]:
+        stage.start()
+        early = stage.put("early", k=1)
+        await asyncio.to_thread(held.reached.wait, PATIENCE)
+        late = [stage.put(f"late {number}", k=1) for number in range(3)]
+        other = queries_of(await stage.put("other", pool="o", k=1))  # goes on meanwhile
+        assert first.batches == [["early"]]
+        held.let_go()
+        return other + [text for found in [await early, *[await one for one in late]] for text in queries_of(found)]
+
+    assert asyncio.run(scene()) == ["other", "early", "late 0", "late 1", "late 2"]
+    assert first.batches == [["early"], ["late 0", "late 1", "late 2"]]
+    assert second.batches == [["other"]]
+
+
+def test_a_text_that_is_being_encoded_is_not_encoded_again(stage: Stage, held: Held) -> None:
+    fake = stage.fake()
+    stage.pool()
+    stage.renew(encode_threads=3, cache_prompts=0)
+    fake.before = held
+
+    async def scene() -> list[Answer]:
+        stage.start()
+        first = stage.put("same", k=1)
+        await asyncio.to_thread(held.reached.wait, PATIENCE)
+        second = stage.put("same", k=2)
+        until(lambda: not stage.engine._batcher.waiting, "the second to be taken")
+        held.let_go()
+        return [*await first, *await second]
+
+    assert len(asyncio.run(scene())) == 2
+    assert fake.batches == [["same"]]
+
+
+def test_what_is_encoded_when_the_service_stops_is_answered(stage: Stage, held: Held) -> None:
+    fake = stage.fake()
+    stage.pool()
+    fake.before = held
+
+    async def scene() -> list[Answer]:
+        stage.start()
+        sent = stage.put("last", k=1)
+        await asyncio.to_thread(held.reached.wait, PATIENCE)
+        stopped = threading.Thread(target=stage.engine.stop)
+        stopped.start()
+        until(lambda: stage.engine._batcher._closed, "the engine to be told to stop")
+        held.let_go()
+        found = await sent
+        stopped.join(PATIENCE)
+        return found
+
+    assert queries_of(asyncio.run(scene())) == ["last"]
+
+
+def test_an_answer_that_comes_after_its_request_began_again_is_not_counted_twice(stage: Stage) -> None:
+    loop = asyncio.new_event_loop()
+    request = batcher.Request("p", ["a", "b"], PromptOptions(), loop, loop.create_future())
+    line = batcher.Batcher(10)
+    line.put(request)
+    (early,) = line.take(1) or []
+    line.park(request)
+    line.unpark(request)
+    early.answer = Answer("early", b"{}")
+    batcher.deliver([early])
+    batcher.blame(early, DataError("too late"))
+    batcher.give_up(early, DataError("too late"))
+    both = line.take(5) or []
+    assert early.gone
+    assert [query.place for query in both] == [0, 1]
+    for query in both:
+        query.answer = Answer(f"again {query.place}", b"{}")
+        batcher.deliver([query])
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert [answer.id for answer in request.future.result()] == ["again 0", "again 1"]
+    loop.close()

@@ -91,6 +91,7 @@ def test_a_request_that_is_sent_again_has_the_same_answer_byte_for_byte(service:
         (b'{"text": "x", "n": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deeply"),
         (b'{"text": "x", "n": ' + b"9" * 5_000 + b"}", "cannot be read as JSON"),
         (b'{"tex": "x"}', "Did you mean 'tex'"),
+        (b'{"text": "x", "n": ["\\ud800"]}', "surrogate"),
     ],
 )
 def test_a_query_that_cannot_be_is_refused(service: Service, query: bytes, words: str) -> None:
@@ -98,6 +99,33 @@ def test_a_query_that_cannot_be_is_refused(service: Service, query: bytes, words
     answer = service.http.post("/v1/prompts", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"pool": "t", "query": "\xe2\x98\x95 \\u00e4", "k": 3}',
+        b'{"pool": "t", "query": {"text": "a", "n": [1, 1.5, 12345678901234567890, 1e-7, null, true, {"x": ""}]}}',
+        b'{"pool": "t", "queries": ["a", {"text": "b"}], "k": "4", "mmr": 1}',
+        b'{"pool": "t", "query": "a", "query": "b"}',
+        b'{"pool": "t", "query": "a", "k": 2.5}',
+        b'{"pool": "t", "query": "a", "other": 1}',
+        b'{"pool": "t"}',
+        b'{"pool": "t", "query": "a"',
+        b"",
+        b"[]",
+        b'{"pool": "t", "query": "\\ud800"}',
+        b'{"pool": "t", "query": "\xff"}',
+    ],
+)
+def test_the_quick_way_of_a_plain_request_answers_as_the_careful_one(service: Service, body: bytes) -> None:
+    kinds = ("application/json", "application/json; charset=utf-8")
+    answers = [
+        service.http.post("/v1/prompts", content=body, headers={"Content-Type": kind, "X-Request-ID": "same"})
+        for kind in kinds
+    ]
+    assert answers[0].content == answers[1].content
+    assert answers[0].status_code == answers[1].status_code < 500
 
 
 def test_a_large_query_of_many_fields_is_refused_at_once(service: Service) -> None:

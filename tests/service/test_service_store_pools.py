@@ -115,7 +115,7 @@ def fill(database: Database, name: str) -> JobRecord:
         selections.fill(connection, f"s-{name}", [3, 2, 1, 0], [0.0] * 4, {})
         leases.take(connection, pool, f"s-{name}", "ann", 1, 600)
         prompts.keep_settings(connection, "settings", {})
-        prompts.keep(connection, [PromptRecord(f"prompt-{name}", pool.uid, "settings", {})])
+        prompts.keep(connection, [PromptRecord(f"prompt-{name}", pool.uid, "settings", "{}", "hash")])
         reports.keep(connection, pool, "density", "job", {}, {})
         pools.update(connection, pool, upload="token", upload_until="9")
         return jobs.enqueue(connection, pool, "embed", {})

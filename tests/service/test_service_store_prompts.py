@@ -8,8 +8,8 @@ from store_cases import at_once, count, database, make_pool, say, until, waits_f
 
 from icl_select.service.errors import ConflictError, InvalidError, NotFoundError
 from icl_select.service.store import labels, pools, prompts, replay, reports, selections
-from icl_select.service.store.database import Database, later
-from icl_select.service.store.prompts import PromptRecord
+from icl_select.service.store.database import Database, dumps, later
+from icl_select.service.store.prompts import Found, PromptRecord
 from icl_select.service.store.replay import Attempt, Kept
 from icl_select.service.store.tables import idempotency, label_events, prompt_settings, selection_picks
 from icl_select.service.store.tables import prompts as prompts_table
@@ -23,15 +23,16 @@ ANSWER = Kept(201, {"Location": "/v1/x"}, {"name": "ä\0\u2028", "n": [1, 0.1, N
 def keep(database: Database, *names: str, settings: str = "settings") -> None:
     with database.write(durable=False) as connection:
         prompts.keep_settings(connection, settings, {"template": "{{ text }}\0"})
-        prompts.keep(connection, [PromptRecord(name, 1, settings, {"query": f"ä\0 {name}"}) for name in names])
+        made_from = {name: dumps({"query": f"ä\0 {name}"}) for name in names}
+        records = [PromptRecord(name, 1, settings, made_from[name], f"hash of {name}") for name in names]
+        prompts.keep(connection, records)
 
 
 def test_a_prompt_is_read_back_with_its_settings(database: Database) -> None:
     keep(database, "a", "b")
     with database.read() as connection:
-        record, settings = prompts.find(connection, "b")
-        assert record == PromptRecord("b", 1, "settings", {"query": "ä\0 b"})
-        assert settings == {"template": "{{ text }}\0"}
+        found = prompts.find(connection, "b")
+        assert found == Found("b", 1, {"template": "{{ text }}\0"}, {"query": "ä\0 b"}, "hash of b")
         with pytest.raises(NotFoundError, match="there is no prompt 'c'"):
             prompts.find(connection, "c")
 
