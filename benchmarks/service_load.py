@@ -4,8 +4,8 @@
 
 encode   64 clients with one query each against encoding the same texts in one offline loop (target: 0.80 at least),
          and the 99th percentile of random arrivals at half that rate against a single request (target: below 3)
-prompts  prompts a second of 64 clients with encoding taken out, 1,000 labels, against an empty validated POST route of the
-         same server (target: 0.40 at least)
+prompts  prompts a second of 64 clients with encoding taken out, 1,000 labels, against an empty validated POST route of
+         the same server (target: 0.40 at least)
 busy     median of prompt requests while a pool is embedded and selected from, against that of an idle service (target:
          below 2)
 start    seconds from the start of the process to /ready, with many items and 1,000 labels (target: below 15 s), and

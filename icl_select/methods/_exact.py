@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from icl_select.errors import ParameterError
 from icl_select.kernels import Kernel, kernel_value
@@ -19,11 +20,16 @@ from icl_select.types import FloatArray, IntArray
 __all__ = [
     "Points",
     "State",
+    "buffers",
     "cover",
+    "cover_some",
+    "dot",
     "exact_gain",
+    "exact_gain_some",
     "from_grid",
     "inverse_norms",
     "make_points",
+    "next_candidate",
     "start_state",
     "to_grid",
 ]
@@ -105,7 +111,7 @@ def start_state(n: int, points: Points, given: IntArray, *, weighted: bool) -> S
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(a: Any, b: Any) -> float:
+def dot(a: Any, b: Any) -> float:
     """Dot product in float64, in an order that depends on the length alone: the same bits for (a, b) and (b, a)."""
     total = 0.0
     for k in range(a.size):
@@ -116,12 +122,12 @@ def _dot(a: Any, b: Any) -> float:
 @numba.njit(cache=True, nogil=True)
 def _inverse_norms(x: Any, out: Any) -> None:
     for i in range(x.shape[0]):
-        out[i] = 1.0 / np.sqrt(_dot(x[i], x[i]))
+        out[i] = 1.0 / np.sqrt(dot(x[i], x[i]))
 
 
 @numba.njit(cache=True, nogil=True)
 def _value(points: Any, i: int, j: int) -> Any:
-    cosine = _dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
+    cosine = dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
     stretched = (kernel_value(cosine, points.code, points.bandwidth) - points.base) / (1.0 - points.base)
     return np.int64(np.rint(max(stretched, 0.0) * points.grid))
 
@@ -157,6 +163,32 @@ def cover(points: Any, state: Any, pick: int, row: Any, changed: Any, before: An
 
 
 @numba.njit(cache=True, nogil=True)
+def exact_gain_some(points: Any, state: Any, candidate: int, rows: Any, bounds: Any) -> Any:
+    """As :func:`exact_gain`, where all rows that the candidate may cover better are listed."""
+    total = np.int64(0)
+    for t in range(rows.size):
+        i = rows[t]
+        if bounds[t] > state.low[i]:
+            value = _value(points, candidate, i)
+            if value > state.cover[i]:
+                weight = points.weight[i]
+                total += np.int64(np.rint(weight * value)) - np.int64(np.rint(weight * state.cover[i]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def cover_some(points: Any, state: Any, pick: int, rows: Any, bounds: Any) -> None:
+    """As :func:`cover`, where all rows that the pick may cover better are listed."""
+    for t in range(rows.size):
+        i = rows[t]
+        if bounds[t] > state.low[i]:
+            value = _value(points, pick, i)
+            if value > state.cover[i]:
+                state.cover[i] = value
+                state.low[i] = max(state.low[i], np.int32((value * FULL) >> state.bits))
+
+
+@numba.njit(cache=True, nogil=True)
 def to_grid(screened: int, state: Any) -> Any:
     """The largest exact gain that a screened gain allows."""
     if screened == 0:
@@ -170,3 +202,22 @@ def from_grid(gain: int, state: Any) -> Any:
     """The smallest screened gain that allows an exact gain."""
     mask = (np.int64(1) << state.bits) - 1
     return (gain >> state.bits) * state.per_one + (((gain & mask) * state.per_one + mask) >> state.bits)
+
+
+@numba.njit(cache=True, nogil=True)
+def next_candidate(state: Any, screened: Any, step: int, best: int, winner: int) -> int:
+    """The row with the largest bound among those not evaluated in this step, or -1 if none can win."""
+    top, found = screened[0] * 0 - 1, -1
+    for c in range(screened.size):
+        bound = min(screened[c], state.lazy[c])
+        if bound > top and state.seen[c] != step:
+            top, found = bound, c
+    if found < 0:
+        return -1
+    limit = to_grid(top, state)
+    return -1 if limit < best or (limit == best and found > winner) else found
+
+
+def buffers(n: int) -> tuple[IntArray, npt.NDArray[np.int32]]:
+    """Room for what :func:`cover` lists."""
+    return np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int32)

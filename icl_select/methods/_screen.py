@@ -17,14 +17,14 @@ import numpy.typing as npt
 from icl_select.kernels import Kernel
 from icl_select.types import FloatArray
 
-__all__ = ["CHUNK", "FULL", "Screen", "add_columns", "add_rises"]
+__all__ = ["CHUNK", "FULL", "TILE", "Screen", "add_columns", "add_rises", "mirror", "subtract"]
 
 FULL = 65_535
 CHUNK = 4096
 """Candidates handled at a time: their sums stay in the first-level cache."""
 
 _CELLS = 1 << 16
-_TILE = 512
+TILE = 512
 _BLOCK = 4096
 _UNIT_ROUNDOFF = 2.0**-24
 
@@ -65,7 +65,7 @@ class Screen:
         self.scale = np.float32(_CELLS / widest)
         self.offset = (0.5 * widest - squares).astype(np.float32)
 
-    def _tile(self, rows: Any, columns: slice, table: U16Array, out: U16Array) -> None:
+    def tile(self, rows: Any, columns: slice, table: U16Array, out: U16Array) -> None:
         product = self.y[rows] @ self.y[columns].T
         _look_up(product, self.offset[rows], self.offset[columns], self.scale, table, out)
 
@@ -73,35 +73,35 @@ class Screen:
         """Bounds from above, or from below, of the rows `which` against all rows, of shape (len(which), n)."""
         n = len(self.y)
         out = np.empty((len(which), n), dtype=np.uint16)
-        width = max(_TILE, _TILE * _TILE // max(1, len(which)))
+        width = max(TILE, TILE * TILE // max(1, len(which)))
         for start in range(0, n, width):
             columns = slice(start, min(n, start + width))
-            self._tile(which, columns, self.lower if lower else self.upper, out[:, columns])
+            self.tile(which, columns, self.lower if lower else self.upper, out[:, columns])
         return out
 
     def matrix(self) -> U16Array:
         """All bounds, of shape (n, n); half of the product is computed and mirrored tile by tile."""
         n = len(self.y)
         out = np.empty((n, n), dtype=np.uint16)
-        for i in range(0, n, _TILE):
-            rows = slice(i, min(n, i + _TILE))
-            for j in range(i, n, _TILE):
-                columns = slice(j, min(n, j + _TILE))
-                self._tile(rows, columns, self.upper, out[rows, columns])
+        for i in range(0, n, TILE):
+            rows = slice(i, min(n, i + TILE))
+            for j in range(i, n, TILE):
+                columns = slice(j, min(n, j + TILE))
+                self.tile(rows, columns, self.upper, out[rows, columns])
                 if j > i:
-                    _mirror(out[rows, columns], out[columns, rows])
+                    mirror(out[rows, columns], out[columns, rows])
         return out
 
     def column_sums(self, low: npt.NDArray[np.int32], units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Sum over i of ``units_i max(bound_ci - low_i, 0)`` for every row c, without an (n, n) array."""
         n = len(self.y)
         out = np.zeros(n, dtype=np.int64)
-        for i in range(0, n, _TILE):
-            rows = slice(i, min(n, i + _TILE))
-            for j in range(i, n, _TILE):
-                columns = slice(j, min(n, j + _TILE))
+        for i in range(0, n, TILE):
+            rows = slice(i, min(n, i + TILE))
+            for j in range(i, n, TILE):
+                columns = slice(j, min(n, j + TILE))
                 tile = np.empty((rows.stop - i, columns.stop - j), dtype=np.uint16)
-                self._tile(rows, columns, self.upper, tile)
+                self.tile(rows, columns, self.upper, tile)
                 add_rises(tile, low[columns], units[columns], out[rows])
                 if j > i:
                     add_columns(tile, low[rows], units[rows], out[columns])
@@ -136,7 +136,8 @@ def _look_up(product: Any, left: Any, right: Any, scale: Any, table: Any, out: A
 
 
 @numba.njit(cache=True, nogil=True)
-def _mirror(tile: U16Array, out: U16Array) -> None:
+def mirror(tile: U16Array, out: U16Array) -> None:
+    """Write a tile with rows and columns exchanged."""
     height, width = tile.shape
     for start in range(0, height, 32):
         stop = min(height, start + 32)
@@ -166,3 +167,18 @@ def add_columns(matrix: Any, low: Any, units: Any, out: Any) -> None:
             base, unit = low[i], units[i]
             for c in range(part.size):
                 part[c] += unit * (max(np.int32(row[c]), base) - base)
+
+
+@numba.njit(cache=True, nogil=True)
+def subtract(matrix: Any, which: Any, old: Any, new: Any, units: Any, screened: Any) -> None:
+    """Take from every candidate what it lost when the coverage of rows rose from `old` to `new`.
+
+    ``matrix[which[t]]`` holds the kernel of the t-th such row and every candidate.
+    """
+    for start in range(0, screened.size, CHUNK):
+        part = screened[start : start + CHUNK]
+        for t in range(which.size):
+            row = matrix[which[t], start : start + CHUNK]
+            low, high, unit = old[t], new[t], units[t]
+            for c in range(part.size):
+                part[c] -= unit * (min(max(np.int32(row[c]), low), high) - low)

@@ -66,6 +66,21 @@ def test_select_json_carries_what_made_it(pool: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == first, "a second run gives the same bytes"
 
 
+def test_how_exact_a_selection_is_can_be_said_and_is_told(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["select", str(pool), "-b", "2", "--encoder", "hash", "--json"]
+    for word, told in (("exact", "exact greedy: the picks cover 0."), ("near", "near-exact: the picks cover 0.")):
+        assert run([*argv, "--exactness", word]) == 0
+        found = capsys.readouterr()
+        assert told in found.err
+        record = json.loads(found.out)
+        assert (record["method"], record["info"]["exactness"]) == (f"max_herding(exactness='{word}')", word)
+    assert run([*argv, "--exactness", "near", "--method", "max_herding(exactness='exact')"]) == 2
+    assert "Say it once" in capsys.readouterr().err
+    assert run([*argv, "--exactness", "near", "--method", "random"]) == 1
+    assert "exactness" in capsys.readouterr().err
+    assert run([*argv, "--exactness", "nearly"]) == 2
+
+
 def test_flags_of_the_published_scripts_are_understood(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["select", str(pool), "--annotation_size", "2", "--selective_annotation_method", "random"]
     for name in ("--embedding_model", "--embedder"):

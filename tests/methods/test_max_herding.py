@@ -18,9 +18,14 @@ from reference.pools import clustered
 
 from icl_select.errors import BudgetError, ParameterError
 from icl_select.kernels import KERNELS, Kernel
-from icl_select.methods import select
+from icl_select.methods import _streamed, select
+from icl_select.methods._exact import inverse_norms
 from icl_select.methods._greedy import facility_location
+from icl_select.methods._residual import pass_over_pairs
+from icl_select.methods._screen import Screen
 from icl_select.methods.max_herding import max_herding
+
+module = sys.modules["icl_select.methods.max_herding"]
 
 NONE = np.empty(0, dtype=np.int64)
 
@@ -98,6 +103,71 @@ def test_streamed_loop_gives_the_same_answer(kernel: str) -> None:
     assert streamed.indices.tolist() == stored.indices.tolist()
     assert streamed.gains.tolist() == stored.gains.tolist()
     assert streamed.total == stored.total
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("pairs", [10, 10**9])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_streamed_picks_do_not_depend_on_the_guesses(
+    monkeypatch: pytest.MonkeyPatch, weighted: bool, pairs: int, share: float
+) -> None:
+    """One candidate tried and two rows sampled: most guesses are wrong. Rows of several tiles, with twins and given."""
+    monkeypatch.setattr(_streamed, "_SHARE", share)
+    x = clustered(1300, 8, seed=4)
+    x[700:760] = x[100:160]
+    weights = np.random.default_rng(0).integers(0, 9, size=len(x)).astype(float) if weighted else None
+    stored = facility_location(x, 60, kernel=Kernel("gaussian"), given=np.array([3, 700]), weights=weights)
+    for tried, sample in ((1, 2), (7, 50), (256, 2048)):
+        monkeypatch.setattr(_streamed, "_TRIED", tried)
+        monkeypatch.setattr(_streamed, "_SAMPLE", sample)
+        monkeypatch.setattr(_streamed, "PAIRS", pairs)
+        streamed = facility_location(
+            x, 60, kernel=Kernel("gaussian"), given=np.array([3, 700]), weights=weights, stored_rows=0
+        )
+        assert streamed.indices.tolist() == stored.indices.tolist()
+        assert (streamed.gains == stored.gains).all()
+        assert streamed.total == stored.total
+
+
+def test_sums_of_a_pass_are_those_of_the_formula() -> None:
+    x = clustered(1100, 6, seed=1)
+    screen = Screen(x, inverse_norms(x), Kernel("laplace", 0.7))
+    rng = np.random.default_rng(0)
+    lows = np.sort(rng.integers(0, 65_536, size=(3, len(x))), axis=0).astype(np.int32)
+    matrix = screen.matrix().astype(np.int64)
+    for units in (np.ones(len(x), dtype=np.int32), rng.integers(0, 257, size=len(x)).astype(np.int32)):
+        weighted = bool(units.max() > 1)
+        sums, residual = pass_over_pairs(screen, lows, units, weighted=weighted, keep=True)
+        for low, found in zip(lows, sums, strict=True):
+            assert (found == (units * np.maximum(matrix - low, 0)).sum(axis=1)).all()
+        assert residual is not None
+        assert residual.entries == np.count_nonzero(matrix > lows[-1])
+        for row in (0, 511, 512, 1099):
+            rows, bounds = residual.row(row)
+            assert rows.tolist() == np.flatnonzero(matrix[row] > lows[-1]).tolist()
+            assert bounds.tolist() == matrix[row][rows].tolist()
+            assert residual.gain(row, lows[-1], units) == sums[-1][row]
+
+
+def test_near_exact_above_a_size_and_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = clustered(900, 8, seed=2)
+    exact = select("max_herding", x, 12)
+    assert (exact.info["exactness"], exact.nested) == ("exact", True)
+    near = select("max_herding(exactness='near')", x, 12)
+    assert (near.info["exactness"], near.nested) == ("near", False)
+    low, high = near.info["coverage_interval"]
+    assert low <= near.info["coverage"] <= high
+    monkeypatch.setattr(module, "EXACT_ROWS", 800)
+    assert select("max_herding", x, 12).info["exactness"] == "near"
+    assert select("max_herding(exactness='exact')", x, 12).indices.tolist() == exact.indices.tolist()
+    assert select("max_herding(variant='official')", x, 12).info["exactness"] == "exact"
+    monkeypatch.setattr(module, "LARGEST_BUDGET", 11)
+    assert select("max_herding", x, 12).info["exactness"] == "exact"
+    with pytest.raises(ParameterError, match="unknown exactness 'nera'"):
+        select("max_herding(exactness='nera')", x, 12)
+    with pytest.raises(ParameterError, match="published code, which is exact"):
+        select("max_herding(exactness='near', variant='official')", x, 12)
+    json.dumps(dict(near.info))
 
 
 @pytest.mark.parametrize("stored_rows", [0, 1000])
