@@ -41,8 +41,8 @@ PAIRS = 2**29
 # Bytes of the bounds of the sample, and its rows at most.
 _SAMPLE_BYTES = 2**28
 _SAMPLE = 2_048
-# Candidates that are looked at closely for each guess.
-_TRIED = 256
+# Candidates that are looked at closely for each guess: so many, or this part of all rows.
+_TRIED, _TRIED_PART = 256, 200
 # The part of all rows that counts as near to a pick.
 _NEAR = 128
 # One guess more costs about what it saves where so few pairs matter; where it takes too many guesses, the sums of the
@@ -156,7 +156,9 @@ def _after_one(points: Points, state: State, screen: Screen, estimate: Any) -> S
 
 def _promising(screen: Screen, estimate: Any) -> tuple[IntArray, Any]:
     """The rows of the largest estimates from 0 up, and their bounds against all rows."""
-    rows = np.argpartition(estimate, max(0, len(estimate) - _TRIED))[-_TRIED:]
+    n = len(estimate)
+    tried = max(_TRIED, n // _TRIED_PART)
+    rows = np.argpartition(estimate, max(0, n - tried))[-tried:]
     rows = np.sort(rows[estimate[rows] >= 0])
     return rows, screen.rows(rows)
 

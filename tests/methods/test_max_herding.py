@@ -113,6 +113,7 @@ def test_streamed_picks_do_not_depend_on_the_guesses(
 ) -> None:
     """One candidate tried and two rows sampled: most guesses are wrong. Rows of several tiles, with twins and given."""
     monkeypatch.setattr(_streamed, "_SHARE", share)
+    monkeypatch.setattr(_streamed, "_TRIED_PART", 10**6)
     x = clustered(1300, 8, seed=4)
     x[700:760] = x[100:160]
     weights = np.random.default_rng(0).integers(0, 9, size=len(x)).astype(float) if weighted else None
