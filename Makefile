@@ -55,6 +55,7 @@ bench:
 	@scripts/setup.sh dev,bench
 	$(PY) benchmarks/import_time.py
 	$(PY) benchmarks/select_speed.py
+	$(PY) benchmarks/select_scale.py
 	$(PY) benchmarks/calibration.py
 	$(PY) benchmarks/calibration_real.py
 	$(PY) benchmarks/calibration_labels.py

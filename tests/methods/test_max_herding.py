@@ -130,6 +130,24 @@ def test_streamed_picks_do_not_depend_on_the_guesses(
         assert streamed.total == stored.total
 
 
+def test_a_large_pool_takes_two_half_products_and_few_exact_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measure of its speed: how often all pairs are gone through, and how many gains are computed exactly."""
+    passes: list[int] = []
+
+    def counted(screen: Screen, lows: np.ndarray, *args: object, **options: bool) -> object:
+        passes.append(len(lows))
+        return pass_over_pairs(screen, lows, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_streamed, "pass_over_pairs", counted)
+    monkeypatch.setattr(_streamed, "greedy_recomputed", None)
+    x = clustered(4000, 48, seed=3)
+    for budget in (5, 40, 200):
+        passes.clear()
+        picked = facility_location(x, budget, kernel=Kernel("gaussian"), given=NONE, stored_rows=0)
+        assert len(passes) == 2
+        assert picked.evaluations <= 3 * budget
+
+
 def test_sums_of_a_pass_are_those_of_the_formula() -> None:
     x = clustered(1100, 6, seed=1)
     screen = Screen(x, inverse_norms(x), Kernel("laplace", 0.7))
