@@ -52,6 +52,13 @@ class RowSpec:
     fields: Sequence[str] | None = None
     skip_empty: bool = False
 
+    def __post_init__(self) -> None:
+        if self.text is not None and "{" in self.text and not field_names(self.text):
+            raise TemplateError(
+                f"the template {self.text!r} names no field, so the text of every row would be the same. Write field "
+                "names in single braces, as in '{subject}: {body}'."
+            )
+
     @property
     def columns(self) -> Collection[str] | None:
         """Every column that can be used, or None for all."""

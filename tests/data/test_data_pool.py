@@ -73,6 +73,12 @@ def test_blank_text_is_refused_or_left_out_and_counted(caplog: pytest.LogCapture
         Pool.from_texts(["", " "], skip_empty=True)
 
 
+def test_a_template_without_a_field_is_refused() -> None:
+    """Doubled braces are literal ones: all rows would have the same text."""
+    with pytest.raises(TemplateError, match="names no field"):
+        Pool.from_records([{"id": "1", "content": "a"}], text="{{ content }}")
+
+
 def test_a_template_says_what_is_embedded() -> None:
     rows = [{"subject": "Invoice", "body": "It is wrong.", "n": 3}]
     pool = Pool.from_records(rows, text="{subject}\n{body}")
