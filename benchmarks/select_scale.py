@@ -7,8 +7,8 @@ Usage::
     python benchmarks/select_scale.py --rows 1000000 --modes near
 
 Each line is a process of its own with one thread: the processor time of a selection (the second one, where all pairs
-are held) over that of one blocked n x n x d product in single precision, which is estimated from a part of its blocks for
-more than 100,000 rows, and the peak of memory beyond the rows. With --coverage the picks are measured on all rows.
+are held) over that of one blocked n x n x d product in single precision, which is estimated from a part of its blocks
+for more than 100,000 rows; and the peak of memory beyond the rows. --coverage measures the picks on all rows.
 """
 
 from __future__ import annotations
