@@ -133,14 +133,21 @@ def _value(points: Any, i: int, j: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
+def _rise(points: Any, state: Any, candidate: int, i: int) -> Any:
+    """What a candidate adds to the coverage of one row."""
+    value = _value(points, candidate, i)
+    if value <= state.cover[i]:
+        return np.int64(0)
+    weight = points.weight[i]
+    return np.int64(np.rint(weight * value)) - np.int64(np.rint(weight * state.cover[i]))
+
+
+@numba.njit(cache=True, nogil=True)
 def exact_gain(points: Any, state: Any, candidate: int, row: Any) -> Any:
     total = np.int64(0)
     for i in range(row.size):
         if row[i] > state.low[i]:
-            value = _value(points, candidate, i)
-            if value > state.cover[i]:
-                weight = points.weight[i]
-                total += np.int64(np.rint(weight * value)) - np.int64(np.rint(weight * state.cover[i]))
+            total += _rise(points, state, candidate, i)
     return total
 
 
@@ -169,10 +176,7 @@ def exact_gain_some(points: Any, state: Any, candidate: int, rows: Any, bounds: 
     for t in range(rows.size):
         i = rows[t]
         if bounds[t] > state.low[i]:
-            value = _value(points, candidate, i)
-            if value > state.cover[i]:
-                weight = points.weight[i]
-                total += np.int64(np.rint(weight * value)) - np.int64(np.rint(weight * state.cover[i]))
+            total += _rise(points, state, candidate, i)
     return total
 
 

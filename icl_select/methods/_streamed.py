@@ -88,10 +88,6 @@ class _Guess:
     tried: list[dict[int, int]] = field(default_factory=list)
     pairs: float = float("inf")
 
-    def gain(self, place: int) -> int:
-        """The exact gain of a guess."""
-        return self.tried[place][self.picks[place]]
-
 
 def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, gains: Any) -> int:
     """Fill `indices` and `gains` with the picks of exact greedy; returns how many gains were computed exactly.
@@ -102,7 +98,6 @@ def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, 
         The pool, what covers it already (changed in place), and its bounds.
     indices, gains : ndarray of shape (budget,), int64
     """
-    pairs = PAIRS
     n, budget = len(state.low), len(indices)
     weighted = state.pad > 0
     sample = np.linspace(0, n - 1, max(1, min(_SAMPLE, n, _SAMPLE_BYTES // (2 * n)))).astype(np.int64)
@@ -112,9 +107,9 @@ def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, 
     known = _Known(sample, seen, state.units, first.low, opening[1])
     done = evaluations = 0
     while done < budget:
-        guess = _guess(points, state, screen, known, budget - done, pairs, opening[0] if done == 0 else None)
+        guess = _guess(points, state, screen, known, budget - done, opening[0] if done == 0 else None)
         rest = budget - done - len(guess.picks)
-        if rest and guess.pairs > pairs:
+        if rest and guess.pairs > PAIRS:
             return evaluations + greedy_recomputed(points, state, screen, indices[done:], gains[done:], first=done)
         # Bounds before the very first pick are known; those after the last of all picks are of no use.
         states = guess.states[done == 0 : None if rest else -1]
@@ -163,9 +158,7 @@ def _promising(screen: Screen, estimate: Any) -> tuple[IntArray, Any]:
     return rows, screen.rows(rows)
 
 
-def _guess(
-    points: Points, state: State, screen: Screen, known: _Known, budget: int, pairs: int, opening: Any
-) -> _Guess:
+def _guess(points: Points, state: State, screen: Screen, known: _Known, budget: int, opening: Any) -> _Guess:
     """Greedy among the candidates that estimates put first, until few enough pairs matter.
 
     `opening` holds bounds of all gains before the first of these picks, if they are known.
@@ -175,7 +168,7 @@ def _guess(
     free = state.lazy >= 0
     now = state._replace(low=state.low.copy(), cover=state.cover.copy())
     guess = _Guess(states=[now])
-    while len(guess.picks) < min(budget, _GUESSES if guess.pairs <= pairs else _MOST_GUESSES):
+    while len(guess.picks) < min(budget, _GUESSES if guess.pairs <= PAIRS else _MOST_GUESSES):
         estimate = known.estimate(now.low) if guess.picks or opening is None else opening
         rows, bounds = _promising(screen, np.where(free, np.maximum(estimate, 0), -1))
         pick, place, exact = _best_of(points, now, rows, bounds)
@@ -190,7 +183,7 @@ def _guess(
         cover(points, now, pick, bounds[place], *changed)
         guess.states.append(now)
         guess.pairs = _pairs_above(known.seen, now.low[known.sample]) * n * n
-        if guess.pairs <= min(pairs, _SHARE * n * n):
+        if guess.pairs <= min(PAIRS, _SHARE * n * n):
             break
     return guess
 
