@@ -39,7 +39,8 @@ class Connection:
 
     async def send(self, path: str, body: bytes) -> int:
         """POST a JSON body; return the status, once the whole answer is read."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # a server closes what is idle for long
+            self.close()
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
         head = (
@@ -61,12 +62,13 @@ class Connection:
             self._streams[1].close()
 
 
-def closed_loop(port: int, path: str, bodies: Sequence[Any], concurrency: int) -> Load:
-    """So many clients, each sending its next request when its last is answered."""
-    return asyncio.run(_closed(port, path, [json.dumps(body).encode() for body in bodies], concurrency))
+def closed_loop(port: int, path: str, bodies: Sequence[Any], concurrency: int, pause: float = 0.0) -> Load:
+    """So many clients, each sending its next request when its last is answered, or some random seconds after that."""
+    return asyncio.run(_closed(port, path, [json.dumps(body).encode() for body in bodies], concurrency, pause))
 
 
-async def _closed(port: int, path: str, bodies: list[bytes], concurrency: int) -> Load:
+async def _closed(port: int, path: str, bodies: list[bytes], concurrency: int, pause: float) -> Load:
+    pauses = random.Random(0)
     latencies = [0.0] * len(bodies)
     left = iter(range(len(bodies)))
     bad = 0
@@ -75,6 +77,8 @@ async def _closed(port: int, path: str, bodies: list[bytes], concurrency: int) -
         nonlocal bad
         connection = Connection("127.0.0.1", port)
         for place in left:
+            if pause:
+                await asyncio.sleep(pauses.expovariate(1 / pause))
             begun = time.perf_counter()
             bad += await connection.send(path, bodies[place]) != 200
             latencies[place] = time.perf_counter() - begun
