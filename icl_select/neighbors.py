@@ -7,6 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from icl_select._threads import each
 from icl_select._validation import check_int
 from icl_select.errors import ParameterError
 from icl_select.types import FloatArray, IntArray
@@ -48,7 +49,7 @@ def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntAr
 
     Notes
     -----
-    Time O(n^2 d) in the matrix product plus O(n k d); memory O(n k) and two blocks. Many exact duplicates
+    Time O(n^2 d) in the matrix product plus O(n k d); memory O(n k) and two blocks a thread. Many exact duplicates
     (more than `k` copies of one row) cost O(d) for each pair of copies.
 
     Examples
@@ -72,12 +73,15 @@ def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntAr
         return indices, similarities
     # |computed - exact| <= margin / 2 for inner products of unit rows, whatever the order of summation.
     margin = np.float64(2.01 * d * np.finfo(x.dtype).eps / 2)
-    for start in range(0, n, step):
+
+    def search(start: int) -> None:
         products = x[start : start + step] @ x.T
         own = np.arange(start, start + len(products))
         products[np.arange(len(products)), own] = -np.inf
         floors = np.partition(products, n - k, axis=1)[:, n - k] - margin
         _refine(x, products, floors, start, indices, similarities)
+
+    each(search, range(0, n, step))
     return indices, similarities
 
 

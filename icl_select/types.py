@@ -25,6 +25,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Prediction",
+    "Progress",
     "Prompt",
     "Retrieved",
     "ScoreItem",
@@ -39,6 +40,9 @@ Feedback = Callable[[IntArray], FloatArray]
 """``feedback(labelled) -> (n,)``: given the pool indices labelled so far, how unsure the model is of
 every pool row when prompted with those labels. Larger means less confident (the published choice is the
 smallest mean token negative log-likelihood over the options). Values at labelled rows are ignored."""
+
+Progress = Callable[[str, int, int], None]
+"""``progress(stage, done, total)``, called now and then by long work, from any thread but one call at a time."""
 
 
 def _frozen(values: Any, dtype: Any) -> Any:

@@ -7,14 +7,16 @@ check that they are greedy's, and keeps those pairs; everything after it reads w
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from icl_select._threads import each
 from icl_select.methods._screen import TILE, Screen, mirror
-from icl_select.types import IntArray
+from icl_select.types import IntArray, Progress
 
 __all__ = ["Residual", "pass_over_pairs"]
 
@@ -24,8 +26,8 @@ I32 = npt.NDArray[np.int32]
 class Residual:
     """Bounds of pairs above a threshold of the covered row, by candidate.
 
-    Candidates stand in blocks of ``TILE`` rows, and so do the rows that they cover; two bytes name a row within its
-    block and two hold the bound.
+    Candidates stand in blocks of ``TILE`` rows, and so do the rows that they cover. A pair takes four bytes: the upper
+    two hold the bound, the lower two name the covered row within its block.
     """
 
     def __init__(self, n: int) -> None:
@@ -33,45 +35,49 @@ class Residual:
         blocks = -(-n // TILE)
         self._pieces: list[list[Any]] = [[None] * blocks for _ in range(blocks)]
         self._joined: list[Any] = [None] * blocks
-        self._room = np.empty((2, TILE * TILE + 1), dtype=np.uint16)
-        self.entries = 0
 
-    def add(self, candidates: int, covered: int, tile: Any, thresholds: I32) -> None:
-        """Keep what matters of a tile: its rows are a block of candidates, its columns a block of rows to cover."""
+    def add(self, candidates: int, covered: int, tile: Any, thresholds: I32, room: Any) -> None:
+        """Keep what matters of a tile: its rows are a block of candidates, its columns a block of rows to cover.
+
+        `room`, of length TILE^2 + 1, is written to. Threads may add different tiles at the same time.
+        """
         starts = np.empty(len(tile) + 1, dtype=np.int32)
-        size = _keep(tile, thresholds, starts, *self._room)
-        self._pieces[candidates][covered] = (starts, *(part[:size].copy() for part in self._room))
-        self.entries += size
+        size = _keep(tile, thresholds, starts, room)
+        self._pieces[candidates][covered] = (starts, room[:size].copy())
 
     def _block(self, block: int) -> Any:
-        """The pieces of a block of candidates as one, made when it is first asked for."""
+        """The pieces of a block of candidates, row after row, made when it is first asked for."""
         if self._joined[block] is None:
             pieces = self._pieces[block]
-            sizes = np.cumsum([0, *(len(columns) for _, columns, _ in pieces)], dtype=np.int64)
-            starts = np.stack([piece[0].astype(np.int64) + size for piece, size in zip(pieces, sizes, strict=False)])
-            columns = np.concatenate([columns for _, columns, _ in pieces])
-            bounds = np.concatenate([bounds for _, _, bounds in pieces])
+            height = len(pieces[0][0]) - 1
+            ends = np.zeros((height, len(pieces) + 1), dtype=np.int64)
+            ends[:, 1:] = np.transpose([np.diff(starts) for starts, _ in pieces])
+            np.cumsum(ends, axis=1, out=ends)
+            ends[1:] += np.cumsum(ends[:-1, -1])[:, None]
+            pairs = np.empty(int(ends[-1, -1]), dtype=np.uint32)
+            for covered, (starts, some) in enumerate(pieces):
+                _scatter(starts, some, ends[:, covered].copy(), pairs)
             self._pieces[block] = []
-            self._joined[block] = (starts, columns, bounds)
+            self._joined[block] = (ends, pairs)
         return self._joined[block]
 
     def row(self, candidate: int) -> tuple[IntArray, I32]:
         """The rows that a candidate may cover better than the threshold, ascending, and the bounds."""
-        starts, columns, bounds = self._block(candidate // TILE)
-        place = candidate % TILE
-        size = int((starts[:, place + 1] - starts[:, place]).sum())
-        rows, values = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int32)
-        _read(starts, columns, bounds, place, rows, values)
-        return rows, values
+        ends, pairs = self._block(candidate // TILE)
+        own = ends[candidate % TILE]
+        rows = np.empty(int(own[-1] - own[0]), dtype=np.int64)
+        bounds = np.empty(len(rows), dtype=np.int32)
+        _read(own, pairs, rows, bounds)
+        return rows, bounds
 
     def gain(self, candidate: int, low: I32, units: I32) -> int:
         """The screened gain: the sum of ``units_i max(bound_i - low_i, 0)``; `low` is nowhere below the threshold."""
-        starts, columns, bounds = self._block(candidate // TILE)
-        return int(_gain(starts, columns, bounds, candidate % TILE, low, units))
+        ends, pairs = self._block(candidate // TILE)
+        return int(_gain(ends[candidate % TILE], pairs, low, units))
 
 
 def pass_over_pairs(
-    screen: Screen, lows: I32, units: I32, *, weighted: bool, keep: bool
+    screen: Screen, lows: I32, units: I32, *, weighted: bool, keep: bool, progress: Progress | None = None
 ) -> tuple[npt.NDArray[np.int64], Residual | None]:
     """Screened gains of all rows after each of some picks, and the pairs that matter after the last.
 
@@ -86,6 +92,8 @@ def pass_over_pairs(
         Whether a weight is above 1.
     keep : bool
         Whether to keep pairs.
+    progress : callable, optional
+        Told how many blocks of rows are done.
 
     Returns
     -------
@@ -98,23 +106,41 @@ def pass_over_pairs(
     short = lows.astype(np.uint16)  # bounds are that short, and narrow numbers are added faster
     sums = np.zeros((steps, n), dtype=np.int64)
     residual = Residual(n) if keep else None
-    tile, turned = np.empty((2, TILE, TILE), dtype=np.uint16)
     blocks = [slice(start, min(n, start + TILE)) for start in range(0, n, TILE)]
     add = _add_weighted if weighted else _add
     # Contiguous, or the loops over them are compiled for any stride, several times slower.
     ends = [(np.ascontiguousarray(short[:, block]), units[block]) for block in blocks]
-    for i, rows in enumerate(blocks):
+    lock = threading.Lock()
+    done = 0
+
+    def over(i: int) -> None:
+        nonlocal done
+        tile, turned = np.empty((2, TILE, TILE), dtype=np.uint16)
+        room = np.empty(TILE * TILE + 1, dtype=np.uint32)
+        rows = blocks[i]
+        height = rows.stop - rows.start
+        own = np.zeros((steps, height), dtype=np.int64)
         for j in range(i, len(blocks)):
             columns = blocks[j]
-            height, width = rows.stop - rows.start, columns.stop - columns.start
+            width = columns.stop - columns.start
             part = tile[:height, :width]
             screen.tile(rows, columns, screen.upper, part)
-            add(part, *ends[i], *ends[j], sums[:, rows], sums[:, columns], j > i)
+            theirs = np.zeros((steps, width), dtype=np.int64)
+            add(part, *ends[i], *ends[j], own, theirs, j > i)
+            with lock:  # integers: in whatever order threads come, the sums are the same
+                sums[:, columns] += theirs
             if residual is not None:
-                residual.add(i, j, part, lows[-1, columns])
+                residual.add(i, j, part, lows[-1, columns], room)
                 if j > i:
                     mirror(part, turned[:width, :height])
-                    residual.add(j, i, turned[:width, :height], lows[-1, rows])
+                    residual.add(j, i, turned[:width, :height], lows[-1, rows], room)
+        with lock:
+            sums[:, rows] += own
+            done += 1
+            if progress is not None:
+                progress("all pairs", done, len(blocks))
+
+    each(over, range(len(blocks)))
     return sums, residual
 
 
@@ -160,37 +186,45 @@ def _add_weighted(tile: Any, left: Any, u: Any, right: Any, v: Any, by_row: Any,
 
 
 @numba.njit(cache=True, nogil=True)
-def _keep(tile: Any, thresholds: Any, starts: Any, columns: Any, bounds: Any) -> int:
-    """List, for each row of a tile, the columns whose threshold its bound exceeds."""
+def _keep(tile: Any, thresholds: Any, starts: Any, pairs: Any) -> int:
+    """List, for each row of a tile, the columns whose threshold its bound exceeds, and the bounds."""
     size = 0
     for r in range(tile.shape[0]):
         starts[r] = size
         row = tile[r]
         for c in range(row.size):
             # Written in any case, counted only if it is kept: no branch to guess wrong.
-            columns[size] = c
-            bounds[size] = row[c]
+            pairs[size] = (np.uint32(row[c]) << np.uint32(16)) | np.uint32(c)
             size += np.int32(row[c]) > thresholds[c]
     starts[tile.shape[0]] = size
     return size
 
 
 @numba.njit(cache=True, nogil=True)
-def _read(starts: Any, columns: Any, bounds: Any, place: int, rows: Any, values: Any) -> None:
-    size = 0
-    for block in range(starts.shape[0]):
-        for t in range(starts[block, place], starts[block, place + 1]):
-            rows[size] = block * TILE + columns[t]
-            values[size] = bounds[t]
-            size += 1
+def _scatter(starts: Any, some: Any, ends: Any, pairs: Any) -> None:
+    """Put the rows of a piece where each begins among all pieces."""
+    for r in range(ends.size):
+        at = ends[r]
+        for t in range(starts[r], starts[r + 1]):
+            pairs[at] = some[t]
+            at += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _gain(starts: Any, columns: Any, bounds: Any, place: int, low: Any, units: Any) -> Any:
+def _read(ends: Any, pairs: Any, rows: Any, bounds: Any) -> None:
+    for block in range(ends.size - 1):
+        for t in range(ends[block], ends[block + 1]):
+            rows[t - ends[0]] = block * TILE + np.int64(pairs[t] & np.uint32(0xFFFF))
+            bounds[t - ends[0]] = pairs[t] >> np.uint32(16)
+
+
+@numba.njit(cache=True, nogil=True)
+def _gain(ends: Any, pairs: Any, low: Any, units: Any) -> Any:
     total = np.int64(0)
-    for block in range(starts.shape[0]):
-        first = block * TILE
-        for t in range(starts[block, place], starts[block, place + 1]):
-            i = first + columns[t]
-            total += units[i] * (max(np.int32(bounds[t]), low[i]) - low[i])
+    for block in range(ends.size - 1):
+        base, unit = low[block * TILE : (block + 1) * TILE], units[block * TILE : (block + 1) * TILE]
+        for t in range(ends[block], ends[block + 1]):
+            i = pairs[t] & np.uint32(0xFFFF)
+            rise = np.int32(max(np.int32(pairs[t] >> np.uint32(16)) - base[i], 0))
+            total += np.int64(unit[i]) * np.int64(rise)
     return total

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from icl_select._threads import each
 from icl_select.kernels import Kernel
 from icl_select.types import FloatArray
 
@@ -65,7 +66,7 @@ class Screen:
         self.scale = np.float32(_CELLS / widest)
         self.offset = (0.5 * widest - squares).astype(np.float32)
 
-    def tile(self, rows: Any, columns: slice, table: U16Array, out: U16Array) -> None:
+    def tile(self, rows: Any, columns: Any, table: U16Array, out: U16Array) -> None:
         product = self.y[rows] @ self.y[columns].T
         _look_up(product, self.offset[rows], self.offset[columns], self.scale, table, out)
 
@@ -83,13 +84,16 @@ class Screen:
         """All bounds, of shape (n, n); half of the product is computed and mirrored tile by tile."""
         n = len(self.y)
         out = np.empty((n, n), dtype=np.uint16)
-        for i in range(0, n, TILE):
+
+        def fill(i: int) -> None:
             rows = slice(i, min(n, i + TILE))
             for j in range(i, n, TILE):
                 columns = slice(j, min(n, j + TILE))
                 self.tile(rows, columns, self.upper, out[rows, columns])
                 if j > i:
                     mirror(out[rows, columns], out[columns, rows])
+
+        each(fill, range(0, n, TILE))
         return out
 
     def column_sums(self, low: npt.NDArray[np.int32], units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -1,11 +1,11 @@
 """Exact greedy above the number of rows whose pairs can be held, in little more than one product of all pairs.
 
-1. A half product gives bounds of all first gains, and so the first pick.
-2. Some more picks are guessed: bounds of their gains are the first ones less what the picks before took, which a sample
-   of rows tells well; the best of the candidates that come out on top is found exactly.
-3. A second half product (:mod:`._residual`) gives bounds of all gains before each of those picks. Whoever has a larger
-   one is computed exactly, so a wrong guess is found and replaced by the true pick; the product is then made again.
-4. It has also kept the few pairs that may still matter; lazy greedy on those needs no product any more.
+1. The first picks are guessed. A row of each of two thousand cells of the pool, weighted by the rows of its cell,
+   tells all gains to some hundredths; more rows of each cell rank those that come out on top; the best are found
+   exactly.
+2. One half product (:mod:`._residual`) gives bounds of all gains before each of those picks. Whoever has a larger one
+   is computed exactly, so a wrong guess is found and replaced by the true pick; the product is then made again.
+3. It has also kept the few pairs that may still matter; lazy greedy on those needs no product any more.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from icl_select._threads import each
 from icl_select.methods._exact import (
     Points,
     State,
@@ -30,21 +31,20 @@ from icl_select.methods._exact import (
 )
 from icl_select.methods._recomputed import greedy_recomputed
 from icl_select.methods._residual import Residual, pass_over_pairs
-from icl_select.methods._screen import Screen, add_columns, add_rises
-from icl_select.types import IntArray
+from icl_select.methods._screen import TILE, Screen, add_columns, add_rises
+from icl_select.types import IntArray, Progress
 
 __all__ = ["PAIRS", "greedy_streamed"]
 
 PAIRS = 2**29
 """Pairs that are kept at most, four bytes each. Where more would matter after some guesses, the slower way is taken."""
 
-# Bytes of the bounds of the sample, and its rows at most.
-_SAMPLE_BYTES = 2**28
-_SAMPLE = 2_048
-# Candidates that are looked at closely for each guess: so many, or this part of all rows.
-_TRIED, _TRIED_PART = 256, 200
-# The part of all rows that counts as near to a pick.
-_NEAR = 128
+# Cells of the pool, rows in each of them on average at least, and rows of a cell that rank the better candidates.
+_CELLS, _CELL_ROWS, _MEMBERS = 2_048, 24, 4
+# So many twelfths is a row of a cell worth: whatever the number of rows that stand for it, that is a whole number.
+_TWELFTHS = 12
+# Candidates ranked by more rows, and computed exactly, for each guess: this part of all rows, and at least so many.
+_RANKED_PART, _TRIED = 32, 128
 # One guess more costs about what it saves where so few pairs matter; where it takes too many guesses, the sums of the
 # pass cost more than the pairs that are kept.
 _SHARE = 0.08
@@ -52,31 +52,82 @@ _GUESSES, _MOST_GUESSES = 12, 32
 
 
 @dataclass(eq=False)
-class _Known:
-    """Bounds `sums` of all gains where `low` is covered, and bounds `seen` of a sample of rows against all."""
+class _Sample:
+    """Rows that stand for all: `weights` say, in twelfths, for how many each."""
 
-    sample: IntArray
-    seen: Any
-    units: Any
-    low: Any
-    sums: Any
+    rows: IntArray
+    weights: Any
 
-    def estimate(self, low: Any) -> Any:
-        """Gains where other rows are covered: what that takes from them is told by the sample.
-
-        It is about the same for all candidates that are far from the picks, and so is its error; their own gains, which
-        a sample tells badly, are known.
-        """
-        return self.sums - (self._sums(self.low) - self._sums(low)) * (len(low) / len(self.sample))
-
-    def _sums(self, low: Any) -> Any:
-        return _sampled(self.seen, low[self.sample], self.units[self.sample])
+    def worth(self, state: State) -> Any:
+        return self.weights * state.units[self.rows]
 
 
-def _sampled(seen: Any, low: Any, units: Any) -> Any:
-    out = np.zeros(seen.shape[1], dtype=np.int64)
-    add_columns(seen, low, units, out)
-    return out
+class _Estimates:
+    """Gains of candidates, from a sample of the rows that they cover."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        order, place, sizes = _cells(screen)
+        self.few, self.more = _stand_for(order, place, sizes, 1), _stand_for(order, place, sizes, _MEMBERS)
+        self.seen = screen.rows(self.few.rows)
+
+    def of_all(self, state: State) -> Any:
+        """Gains of all rows, in twelfths of the screened gains."""
+        out = np.zeros(len(state.low), dtype=np.int64)
+        add_columns(self.seen, state.low[self.few.rows], self.few.worth(state), out)
+        return out
+
+    def of(self, candidates: IntArray, state: State) -> Any:
+        """Gains of some rows, from more of the rows that they cover."""
+        out = np.zeros(len(candidates), dtype=np.int64)
+        low, worth = state.low[self.more.rows], self.more.worth(state)
+
+        def rank(start: int) -> None:
+            part = candidates[start : start + TILE]
+            bounds = np.empty((len(part), len(low)), dtype=np.uint16)
+            self.screen.tile(part, self.more.rows, self.screen.upper, bounds)
+            add_rises(bounds, low, worth, out[start : start + TILE])
+
+        each(rank, range(0, len(candidates), TILE))
+        return out
+
+    def pairs_above(self, state: State) -> float:
+        """Pairs of all rows that may matter still."""
+        above = (np.count_nonzero(row > least) for row, least in zip(self.seen, state.low[self.few.rows], strict=True))
+        return float(np.dot(np.fromiter(above, dtype=np.float64), self.few.weights)) / _TWELFTHS
+
+
+def _cells(screen: Screen) -> tuple[IntArray, IntArray, IntArray]:
+    """Each row belongs to the nearest of some rows, drawn at random.
+
+    Returned are all rows, cell by cell and within each in random order; the place of each within its cell; and how many
+    that cell has. What is drawn decides how long the selection takes, and nothing else.
+    """
+    n = len(screen.y)
+    rng = np.random.default_rng(0)
+    centres = screen.y[rng.choice(n, max(1, min(_CELLS, n // _CELL_ROWS)), replace=False)]
+    half = 0.5 * np.einsum("ij,ij->i", centres, centres)
+    nearest = np.empty(n, dtype=np.int64)
+
+    def assign(start: int) -> None:
+        part = slice(start, start + TILE)
+        nearest[part] = np.argmax(screen.y[part] @ centres.T - half, axis=1)
+
+    each(assign, range(0, n, TILE))
+    shuffled = rng.permutation(n)
+    order = shuffled[np.argsort(nearest[shuffled], kind="stable")]
+    sizes = np.bincount(nearest, minlength=len(centres))
+    place = np.arange(n) - (np.cumsum(sizes) - sizes)[nearest[order]]
+    return order, place, sizes[nearest[order]]
+
+
+def _stand_for(order: IntArray, place: IntArray, sizes: IntArray, members: int) -> _Sample:
+    """So many rows of each cell, or all that it has."""
+    kept = place < members
+    rows, size = order[kept], sizes[kept]
+    weights = size * (_TWELFTHS // np.minimum(size, members))
+    by_index = np.argsort(rows)
+    return _Sample(rows[by_index], weights[by_index])
 
 
 @dataclass(eq=False)
@@ -89,7 +140,9 @@ class _Guess:
     pairs: float = float("inf")
 
 
-def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, gains: Any) -> int:
+def greedy_streamed(
+    points: Points, state: State, screen: Screen, indices: Any, gains: Any, progress: Progress | None = None
+) -> int:
     """Fill `indices` and `gains` with the picks of exact greedy; returns how many gains were computed exactly.
 
     Parameters
@@ -97,25 +150,23 @@ def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, 
     points, state, screen
         The pool, what covers it already (changed in place), and its bounds.
     indices, gains : ndarray of shape (budget,), int64
+    progress : callable, optional
+        Told how far each pass over all pairs is, and how many rows are picked.
     """
     n, budget = len(state.low), len(indices)
     weighted = state.pad > 0
-    sample = np.linspace(0, n - 1, max(1, min(_SAMPLE, n, _SAMPLE_BYTES // (2 * n)))).astype(np.int64)
-    seen = screen.rows(sample)
-    first = _after_one(points, state, screen, _sampled(seen, state.low[sample], state.units[sample]))
-    opening, _ = pass_over_pairs(screen, np.stack([state.low, first.low]), state.units, weighted=weighted, keep=False)
-    known = _Known(sample, seen, state.units, first.low, opening[1])
+    estimates = _Estimates(screen)
     done = evaluations = 0
     while done < budget:
-        guess = _guess(points, state, screen, known, budget - done, opening[0] if done == 0 else None)
+        guess = _guess(points, state, estimates, budget - done)
         rest = budget - done - len(guess.picks)
         if rest and guess.pairs > PAIRS:
             return evaluations + greedy_recomputed(points, state, screen, indices[done:], gains[done:], first=done)
-        # Bounds before the very first pick are known; those after the last of all picks are of no use.
-        states = guess.states[done == 0 : None if rest else -1]
-        lows = np.array([one.low for one in states], dtype=np.int32).reshape(-1, n)
-        sums, residual = pass_over_pairs(screen, lows, state.units, weighted=weighted, keep=rest > 0)
-        bounds = [*([opening[0]] if done == 0 else []), *sums]
+        # Bounds after the last of all picks are of no use.
+        lows = np.array([one.low for one in guess.states[: None if rest else -1]], dtype=np.int32)
+        bounds, residual = pass_over_pairs(
+            screen, lows, state.units, weighted=weighted, keep=rest > 0, progress=progress
+        )
         for place, guessed in enumerate(guess.picks):
             before = guess.states[place]
             winner, gain, more = _winner(points, before, screen, bounds[place], guess.tried[place], done)
@@ -124,14 +175,13 @@ def greedy_streamed(points: Points, state: State, screen: Screen, indices: Any, 
             state.lazy[winner] = -1
             done += 1
             if winner != guessed:
-                known = _Known(sample, known.seen, state.units, before.low, bounds[place])
                 _become(state, before)
                 cover(points, state, winner, screen.rows(np.array([winner]))[0], *buffers(n))
                 break
         else:
             _become(state, guess.states[-1])
             if residual is not None:
-                evaluations += _greedy_on(residual, points, state, bounds[-1], indices, gains, done)
+                evaluations += _greedy_on(residual, points, state, bounds[-1], indices, gains, done, progress)
             return evaluations
     return evaluations
 
@@ -140,49 +190,31 @@ def _become(state: State, other: State) -> None:
     state.low[:], state.cover[:] = other.low, other.cover
 
 
-def _after_one(points: Points, state: State, screen: Screen, estimate: Any) -> State:
-    """The state after a good first pick: most of what it takes from all others, any good pick takes."""
-    rows, bounds = _promising(screen, np.where(state.lazy >= 0, estimate, -1))
-    pick, place, _ = _best_of(points, state, rows, bounds)
-    after = state._replace(low=state.low.copy(), cover=state.cover.copy())
-    cover(points, after, pick, bounds[place], *buffers(len(state.low)))
-    return after
+def _top(values: Any, count: int) -> IntArray:
+    """Where the largest values from 0 up are, ascending."""
+    found = np.argpartition(values, max(0, len(values) - count))[-count:]
+    return np.sort(found[values[found] >= 0])
 
 
-def _promising(screen: Screen, estimate: Any) -> tuple[IntArray, Any]:
-    """The rows of the largest estimates from 0 up, and their bounds against all rows."""
-    n = len(estimate)
-    tried = max(_TRIED, n // _TRIED_PART)
-    rows = np.argpartition(estimate, max(0, n - tried))[-tried:]
-    rows = np.sort(rows[estimate[rows] >= 0])
-    return rows, screen.rows(rows)
-
-
-def _guess(points: Points, state: State, screen: Screen, known: _Known, budget: int, opening: Any) -> _Guess:
-    """Greedy among the candidates that estimates put first, until few enough pairs matter.
-
-    `opening` holds bounds of all gains before the first of these picks, if they are known.
-    """
-    n = len(state.low)
+def _guess(points: Points, state: State, estimates: _Estimates, budget: int) -> _Guess:
+    """Greedy among the candidates that estimates put first, until few enough pairs matter."""
+    n, screen = len(state.low), estimates.screen
     changed = buffers(n)
     free = state.lazy >= 0
     now = state._replace(low=state.low.copy(), cover=state.cover.copy())
     guess = _Guess(states=[now])
     while len(guess.picks) < min(budget, _GUESSES if guess.pairs <= PAIRS else _MOST_GUESSES):
-        estimate = known.estimate(now.low) if guess.picks or opening is None else opening
-        rows, bounds = _promising(screen, np.where(free, np.maximum(estimate, 0), -1))
-        pick, place, exact = _best_of(points, now, rows, bounds)
+        ranked = _top(np.where(free, estimates.of_all(now), -1), max(8 * _TRIED, n // _RANKED_PART))
+        tried = ranked[_top(estimates.of(ranked, now), _TRIED)]
+        bounds = screen.rows(tried)
+        pick, place, exact = _best_of(points, now, tried, bounds)
         guess.picks.append(pick)
         guess.tried.append(exact)
-        # What a pick takes from its own neighbours is told badly, and they are no good picks: others are looked at.
-        near = np.argpartition(bounds[place], n - max(1, n // _NEAR))[-max(1, n // _NEAR) :]
-        if np.count_nonzero(free) > 2 * len(near) + budget:
-            free[near] = False
         free[pick] = False
         now = now._replace(low=now.low.copy(), cover=now.cover.copy())
         cover(points, now, pick, bounds[place], *changed)
         guess.states.append(now)
-        guess.pairs = _pairs_above(known.seen, now.low[known.sample]) * n * n
+        guess.pairs = estimates.pairs_above(now)
         if guess.pairs <= min(PAIRS, _SHARE * n * n):
             break
     return guess
@@ -202,12 +234,6 @@ def _best_of(points: Points, state: State, candidates: IntArray, rows: Any) -> t
         if gain > best or (gain == best and candidate < winner):
             best, winner, found = gain, candidate, place
     return winner, found, exact
-
-
-def _pairs_above(seen: Any, low: Any) -> float:
-    """Share of the pairs of a sample and all rows that may matter still."""
-    above = sum(int(np.count_nonzero(row > least)) for row, least in zip(seen, low, strict=True))
-    return above / int(seen.size)
 
 
 def _winner(
@@ -231,7 +257,14 @@ def _winner(
 
 
 def _greedy_on(
-    residual: Residual, points: Points, state: State, screened: Any, indices: Any, gains: Any, done: int
+    residual: Residual,
+    points: Points,
+    state: State,
+    screened: Any,
+    indices: Any,
+    gains: Any,
+    done: int,
+    progress: Progress | None,
 ) -> int:
     """Lazy greedy [1]_ on the pairs that were kept: bounds stay bounds, and only those at the top are looked at again.
 
@@ -269,4 +302,6 @@ def _greedy_on(
         for entry in held:
             if entry[1] != winner:
                 heapq.heappush(heap, entry)
+        if progress is not None:
+            progress("picks", step + 1, len(indices))
     return evaluations

@@ -95,8 +95,9 @@ def test_too_many_neighbours() -> None:
         knn_graph(clustered(5, 4), 2, block=0)
 
 
-def test_memory_stays_at_two_blocks() -> None:
+def test_memory_stays_at_two_blocks_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """At n = 12,000 the whole matrix would take 576 MB in float32."""
+    monkeypatch.setenv("ICS_THREADS", "1")
     x = clustered(12_000, 16)
     knn_graph(x[:10], 2)
     tracemalloc.start()
