@@ -15,6 +15,7 @@ _EXPORTS = {
     "Pool": "icl_select.data",
     "embed": "icl_select.embedding",
     "select": "icl_select.methods",
+    "GrowingSelection": "icl_select.growing",
     "Retriever": "icl_select.retrieve",
     "PromptTemplate": "icl_select.prompt",
     "Prompter": "icl_select.pipeline",
@@ -26,6 +27,7 @@ _EXPORTS = {
 
 __all__ = [
     "Example",
+    "GrowingSelection",
     "IclSelectError",
     "Pool",
     "Prompt",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from icl_select.data import Pool
     from icl_select.embedding import embed
     from icl_select.errors import IclSelectError
+    from icl_select.growing import GrowingSelection
     from icl_select.methods import select
     from icl_select.pipeline import Prompter
     from icl_select.prompt import PromptTemplate

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from icl_select.errors import ParameterError
 
-__all__ = ["THREADS_VARIABLE", "each", "threads"]
+__all__ = ["THREADS_VARIABLE", "each", "in_order", "threads"]
 
 THREADS_VARIABLE = "ICS_THREADS"
 
@@ -23,9 +23,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _inside = threading.local()
-_lock = threading.Lock()
-_limits: list[object] = []
-_users = 0
 
 
 def threads() -> int:
@@ -52,45 +49,50 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def each(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+def each(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], done: Callable[[int], None] | None = None
+) -> list[_Result]:
     """Apply `work` to each item, several at a time; results come in the order of the items.
 
-    Work that is itself done by :func:`each` stays in its thread. The first failure ends what has not begun, and is
-    raised when what has begun is over; so is an interrupt.
+    `done` is told, in the caller's thread, how many items are finished; what it raises ends the work as a failure does.
     """
     todo = list(items)
-    count = min(threads(), len(todo))
+    results: list[_Result] = []
+    for result in in_order(work, todo) if len(todo) > 1 else map(work, todo):
+        results.append(result)
+        if done is not None:
+            done(len(results))
+    return results
+
+
+def in_order(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """As `map`, several items at a time; few results wait to be taken.
+
+    Work that is itself done so stays in its thread. A failure, and an interrupt, end what has not begun, and are raised
+    when what has begun is over.
+    """
+    count = threads()
     if count <= 1 or getattr(_inside, "busy", False):
-        return [work(item) for item in todo]
+        yield from map(work, items)
+        return
+    from threadpoolctl import threadpool_limits
 
-    def run(item: _Item) -> _Result:
-        _inside.busy = True
-        return work(item)
-
-    with _products_on_one_thread(), ThreadPoolExecutor(count, thread_name_prefix="icl-select") as pool:
-        futures = [pool.submit(run, item) for item in todo]
+    waiting: deque[Future[_Result]] = deque()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(count, "icl-select", initializer=_begin) as pool:
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            return [future.result() for future in futures]
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            for future in futures:
+            for future in waiting:
                 future.cancel()
 
 
-@contextmanager
-def _products_on_one_thread() -> Iterator[None]:
-    """Limit BLAS. The limit is the process's, so the first to come sets it and the last to go lifts it."""
+def _begin() -> None:
     from threadpoolctl import threadpool_limits
 
-    global _users
-    with _lock:
-        _users += 1
-        if _users == 1:
-            _limits.append(threadpool_limits(1, user_api="blas"))
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                _limits.pop().restore_original_limits()  # type: ignore[attr-defined]
+    _inside.busy = True
+    threadpool_limits(1, user_api="blas")  # BLAS on OpenMP counts for each thread apart

@@ -10,7 +10,16 @@ import numpy as np
 from icl_select.errors import BudgetError, EmbeddingError, GivenError, ParameterError
 from icl_select.types import FloatArray, IntArray
 
-__all__ = ["check_budget", "check_embeddings", "check_given", "check_int", "check_rng", "is_number", "unit_rows"]
+__all__ = [
+    "check_budget",
+    "check_directions",
+    "check_embeddings",
+    "check_given",
+    "check_int",
+    "check_rng",
+    "is_number",
+    "unit_rows",
+]
 
 # Rows handled at a time: bounds the float64 temporary to tens of megabytes for any n.
 _BLOCK = 16_384
@@ -59,15 +68,25 @@ def unit_rows(x: FloatArray, *, name: str = "x") -> FloatArray:
     for start in range(0, len(x), _BLOCK):
         block = x[start : start + _BLOCK].astype(np.float64)
         peak = np.abs(block).max(axis=1, keepdims=True)
-        if not (peak > 0).all():
-            row = start + int(np.argmin(peak[:, 0]))
-            raise EmbeddingError(
-                f"row {row} of {name} is a zero vector, which has no direction. Leave that text out of the pool, "
-                "or check the encoder (after centring, a text equal to the pool mean gives a zero row)."
-            )
+        _check_peaks(peak[:, 0], start, name)
         block /= peak
         out[start : start + _BLOCK] = block / np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
     return out
+
+
+def check_directions(x: FloatArray, *, name: str = "x") -> None:
+    """Raise EmbeddingError for zero rows, as :func:`unit_rows` does, without a copy of `x`."""
+    for start in range(0, len(x), _BLOCK):
+        _check_peaks(np.abs(x[start : start + _BLOCK]).max(axis=1), start, name)
+
+
+def _check_peaks(peaks: FloatArray, start: int, name: str) -> None:
+    if not (peaks > 0).all():
+        row = start + int(np.argmin(peaks))
+        raise EmbeddingError(
+            f"row {row} of {name} is a zero vector, which has no direction. Leave that text out of the pool, "
+            "or check the encoder (after centring, a text equal to the pool mean gives a zero row)."
+        )
 
 
 def is_number(value: Any) -> bool:

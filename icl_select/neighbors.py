@@ -7,10 +7,11 @@ from typing import Any
 import numba
 import numpy as np
 
+from icl_select._progress import telling
 from icl_select._threads import each
 from icl_select._validation import check_int
 from icl_select.errors import ParameterError
-from icl_select.types import FloatArray, IntArray
+from icl_select.types import FloatArray, IntArray, Progress
 
 __all__ = ["knn_graph"]
 
@@ -18,7 +19,9 @@ __all__ = ["knn_graph"]
 _BLOCK_VALUES = 2**23
 
 
-def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntArray, FloatArray]:
+def knn_graph(
+    x: FloatArray, k: int, *, block: int | None = None, progress: Progress | None = None
+) -> tuple[IntArray, FloatArray]:
     """Find the `k` rows most similar to each row.
 
     A matrix product in the precision of `x` finds the candidates, with a margin that covers its rounding;
@@ -33,6 +36,8 @@ def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntAr
         Neighbours for each row, ``0 <= k <= n - 1``.
     block : int, optional
         Rows handled at a time; by default as many as keep a block of similarities near 32 MB.
+    progress : callable, optional
+        Told how many blocks are done.
 
     Returns
     -------
@@ -81,7 +86,8 @@ def knn_graph(x: FloatArray, k: int, *, block: int | None = None) -> tuple[IntAr
         floors = np.partition(products, n - k, axis=1)[:, n - k] - margin
         _refine(x, products, floors, start, indices, similarities)
 
-    each(search, range(0, n, step))
+    starts = range(0, n, step)
+    each(search, starts, telling(progress, "neighbours", len(starts)))
     return indices, similarities
 
 

@@ -21,7 +21,17 @@ from typing import Any, TypeVar
 from icl_select._fingerprint import fingerprint
 from icl_select.errors import MissingDependencyError, ParameterError, UnknownNameError, suggest
 
-__all__ = ["ENTRY_POINTS", "Spec", "asks_feedback", "asks_when", "method_names", "own_parameters", "parse", "resolve"]
+__all__ = [
+    "ENTRY_POINTS",
+    "Spec",
+    "any_norm",
+    "asks_feedback",
+    "asks_when",
+    "method_names",
+    "own_parameters",
+    "parse",
+    "resolve",
+]
 
 ENTRY_POINTS = "icl_select.methods"
 
@@ -36,7 +46,7 @@ _BUILTIN = {
 # The shared signature; everything else a method takes is its own parameter.
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-_SHARED = ("x", "budget", "given", "rng", "feedback", "raw")
+_SHARED = ("x", "budget", "given", "rng", "feedback", "raw", "progress")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +154,16 @@ def asks_when(**params: Any) -> Callable[[_Method], _Method]:
         return method
 
     return mark
+
+
+def any_norm(method: _Method) -> _Method:
+    """Mark a method that reads only the directions of rows.
+
+    It is handed float32 rows as they came, read-only, without the copy of unit norm that others get: a memory map stays
+    one. No row is zero.
+    """
+    method.__dict__["any_norm"] = True
+    return method
 
 
 def asks_feedback(method: str | Spec) -> bool:

@@ -42,7 +42,8 @@ every pool row when prompted with those labels. Larger means less confident (the
 smallest mean token negative log-likelihood over the options). Values at labelled rows are ignored."""
 
 Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)``, called now and then by long work, from any thread but one call at a time."""
+"""``progress(stage, done, total)``, called now and then by long work in the thread that asked for it. What it raises
+ends the work."""
 
 
 def _frozen(values: Any, dtype: Any) -> Any:

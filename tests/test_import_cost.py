@@ -22,6 +22,7 @@ HEAVY = [
     "onnxruntime",
     "pandas",
     "pyarrow",
+    "ray",
     "scipy",
     "sentence_transformers",
     "sklearn",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from reference.pools import clustered
 from threadpoolctl import threadpool_info
 
 from icl_select import select
-from icl_select._threads import each, threads
+from icl_select._threads import each, in_order, threads
 from icl_select.errors import ParameterError
 from icl_select.kernels import Kernel
 from icl_select.methods._greedy import facility_location
@@ -73,34 +74,29 @@ def test_a_failure_ends_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> N
             failed.set()
             raise ValueError("the first")
         failed.wait(PATIENCE)
+        time.sleep(0.01)  # all of them would take many times what it takes to notice the failure
 
     with pytest.raises(ValueError, match="the first"):
         each(work, range(2_000))
     assert len(begun) < 2_000
 
 
-def test_products_stay_on_one_thread_until_the_last_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_results_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICS_THREADS", "2")
+    begun: list[int] = []
+    results = in_order(begun.append, range(100))
+    next(results)
+    assert len(begun) <= 5
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) <= 5
+    assert len(list(in_order(str, range(100)))) == 100
+
+
+def test_products_stay_on_one_thread_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     before = blas_threads()
     assert before
     monkeypatch.setenv("ICS_THREADS", "2")
-    inside = threading.Barrier(2, timeout=PATIENCE)
-    leave = threading.Event()
-
-    def other() -> None:
-        def work(item: int) -> None:
-            if item == 0:
-                inside.wait()
-                leave.wait(PATIENCE)
-
-        each(work, range(2))
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    inside.wait()
-    assert set(each(lambda _: max(blas_threads()), range(2))) == {1}
-    assert max(blas_threads()) == 1  # the other is still at work
-    leave.set()
-    thread.join(PATIENCE)
+    assert [set(found) for found in each(lambda _: blas_threads(), range(4))] == [{1}] * 4
     assert blas_threads() == before
 
 

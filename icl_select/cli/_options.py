@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -89,10 +89,13 @@ class EncoderOptions:
 
         return load_encoder(self.encoder)
 
-    def embed(self, pool: Pool, encoder: Encoder | None = None) -> Embeddings:
-        from icl_select.embedding import embed
+    def embed(
+        self, pool: Pool, encoder: Encoder | None = None, *, embed: Callable[..., Embeddings] | None = None
+    ) -> Embeddings:
+        """Embed with :func:`icl_select.embed`, or with something like it that works elsewhere."""
+        from icl_select.embedding import embed as embed_here
 
-        x = embed(pool, encoder or self.load(), centre=self.centre, cache=None if self.cache else False)
+        x = (embed or embed_here)(pool, encoder or self.load(), centre=self.centre, cache=None if self.cache else False)
         cut = int(x.truncated.sum())
         if cut:
             remark(f"{cut} of {len(pool)} texts are longer than the encoder reads; only their beginning counts.")

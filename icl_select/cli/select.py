@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from icl_select._validation import check_budget
+from icl_select.cli._keeping import Keeper, check_keep
 from icl_select.cli._options import EncoderOptions, LabelFormat, PoolOptions, UsageError, report_duplicates
 from icl_select.cli._output import emit_json, emit_rows, remark
 from icl_select.registry import Spec, parse, resolve
@@ -29,6 +32,10 @@ def select(
     exactness: Literal["auto", "exact", "near"] | None = None,
     seed: int = 0,
     ignore_labels: Annotated[bool, Parameter(negative="")] = False,
+    keep: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
     source: PoolOptions = PoolOptions(),
     encoding: EncoderOptions = EncoderOptions(),
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
@@ -55,6 +62,16 @@ def select(
         Seed of methods that draw at random.
     ignore_labels
         Select as if no row were labelled yet.
+    keep
+        For max_herding: go on from this file where it exists, and write it for the next run. The picks are those of
+        exact greedy on all texts, in time that grows with those added or labelled since. The first run's mean stays
+        the origin.
+    engine
+        Where texts are embedded and near-exact max_herding selects: in this process, or on Ray, with the same picks.
+    ray_address
+        Head of the Ray cluster, such as 'host:6379', or 'auto'. Default: a Ray of this machine, for this command only.
+    workers
+        Workers of the engine ray at the same time, at most. Default: one for each CPU.
     output
         Write here instead of to standard output.
     format
@@ -64,26 +81,32 @@ def select(
     as_json
         Write one JSON document with everything that made the selection.
     """
-    from icl_select.methods import select as select_rows
-
     if format is not None and output is None:
         raise UsageError(f"--format {format} writes a file of tasks. Say where with --output FILE.")
     if format is not None and as_json:
         raise UsageError("--format and --json each say how to write the result. Pass one of them.")
     if exactness is not None:
         method = _with_exactness(method, exactness)
+    if engine == "local" and (ray_address is not None or workers is not None):
+        raise UsageError("--ray-address and --workers say where Ray runs. Pass --engine ray too.")
     resolve(method)  # a slip in its name is told before anything is embedded
+    if keep is not None:
+        check_keep(method, engine)
     texts = source.read(pool)
     given = [] if ignore_labels else texts.labelled.tolist()
     check_budget(budget, len(texts), len(given))
-    x = encoding.embed(texts)
-    found = report_duplicates(texts, x)
-    if given:
-        remark(
-            f"{len(given)} of {len(texts)} rows are labelled already; they count as covered and are not picked "
-            "(--ignore-labels selects among all rows)."
-        )
-    picked = select_rows(method, x, budget, given=given, seed=seed)
+    with _engine(engine, ray_address, workers, method, len(texts), budget) as (embed, select_rows):
+        if keep is not None:
+            keeper = Keeper(keep, method, given, embed)
+            embed, select_rows = keeper.embed, keeper.select
+        x = encoding.embed(texts, embed=embed)
+        found = report_duplicates(texts, x)
+        if given:
+            remark(
+                f"{len(given)} of {len(texts)} rows are labelled already; they count as covered and are not picked "
+                "(--ignore-labels selects among all rows)."
+            )
+        picked = select_rows(method, x, budget, given=given, seed=seed, progress=True)
     if picked.info.get("exactness") == "near":
         low, high = picked.info["coverage_interval"]
         remark(
@@ -103,6 +126,24 @@ def select(
     else:
         rows = [(r + 1, texts[i].id, float(picked.gains[r]), texts[i].text) for r, i in enumerate(picked.indices)]
         emit_rows(("rank", "id", "gain", "text"), rows, output)
+
+
+@contextmanager
+def _engine(
+    name: str, address: str | None, workers: int | None, method: str, n: int, budget: int
+) -> Iterator[tuple[Callable[..., Embeddings], Callable[..., Selection]]]:
+    """What embeds and what selects; a method that does not run there is told before anything is embedded."""
+    if name == "local":
+        from icl_select.embedding import embed
+        from icl_select.methods import select
+
+        yield embed, select
+        return
+    from icl_select.distributed import RayEngine, check_method
+
+    check_method(method, n, budget)
+    with RayEngine(address, workers) as engine:
+        yield engine.embed, engine.select
 
 
 def _with_exactness(method: str, exactness: str) -> str:

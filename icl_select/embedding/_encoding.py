@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,31 @@ from icl_select.embedding.encoder import Encoded, Encoder, Vectors
 from icl_select.errors import EmbeddingError
 from icl_select.types import BoolArray
 
-__all__ = ["CacheChoice", "encode_once"]
+__all__ = ["CacheChoice", "EncodeBatches", "encode_once"]
 
 _LOG = logging.getLogger(__name__)
 
 CacheChoice = str | Path | bool | None
 
+EncodeBatches = Callable[[Encoder, list[list[str]]], Iterable[tuple[int, Encoded]]]
+"""``run(encoder, batches)`` gives the number of each batch and its vectors, as they are ready, in any order."""
 
-def encode_once(texts: list[str], encoder: Encoder, cache: CacheChoice, progress: bool) -> Encoded:
+
+def _encode_here(encoder: Encoder, batches: list[list[str]]) -> Iterable[tuple[int, Encoded]]:
+    """Encode the batches in this process, one after the other."""
+    return enumerate(map(encoder.encode, batches))
+
+
+def encode_once(
+    texts: list[str], encoder: Encoder, cache: CacheChoice, progress: bool, run: EncodeBatches | None = None
+) -> Encoded:
     """Encode each distinct text once, out of the cache where it can be."""
     position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     unique = list(position)
     store = None if cache is False else VectorCache(_folder(cache), encoder)
     vectors, truncated, missing = _stored(unique, store)
     if missing:
-        vectors = _encode_missing(unique, missing, vectors, truncated, encoder, store, progress)
+        vectors = _encode_missing(unique, missing, vectors, truncated, encoder, store, progress, run)
     rows = np.array([position[text] for text in texts], dtype=np.int64)
     cut = int(truncated[rows].sum())
     if cut:
@@ -63,18 +74,19 @@ def _encode_missing(
     encoder: Encoder,
     store: VectorCache | None,
     progress: bool,
+    run: EncodeBatches | None,
 ) -> Vectors:
     """Fill the missing rows, longest texts first, storing every two batches as they finish."""
     order = sorted(missing, key=lambda row: -len(unique[row]))
     step = 2 * int(getattr(encoder, "batch_size", 32))
+    batches = [order[start : start + step] for start in range(0, len(order), step)]
+    texts = [[unique[row] for row in rows] for rows in batches]
     load = getattr(encoder, "load", None)
-    if load is not None:
+    if run is None and load is not None:
         load()
     with progress_bar(len(order), encoder.name, progress) as bar:
-        for start in range(0, len(order), step):
-            rows = order[start : start + step]
-            some = [unique[row] for row in rows]
-            encoded = encoder.encode(some)
+        for number, encoded in (run or _encode_here)(encoder, texts):
+            rows, some = batches[number], texts[number]
             _check_encoded(encoded, some, vectors.shape[1], encoder)
             if store is not None:
                 store.put(some, encoded)

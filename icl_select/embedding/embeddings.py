@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icl_select._fingerprint import fingerprint, fingerprint_array
-from icl_select.embedding._encoding import CacheChoice, encode_once
+from icl_select.embedding._encoding import CacheChoice, EncodeBatches, encode_once
 from icl_select.embedding.encoder import Encoder, Vectors, check_texts
 from icl_select.embedding.load import load_encoder
 from icl_select.errors import DataError, EmbeddingError
@@ -183,6 +183,7 @@ def embed(
     centre: bool = True,
     cache: CacheChoice = None,
     progress: bool = True,
+    run: EncodeBatches | None = None,
 ) -> Embeddings:
     """Turn the texts of a pool into vectors.
 
@@ -203,6 +204,9 @@ def embed(
         interrupted run goes on from there.
     progress : bool, default=True
         Show a bar on stderr while texts are being encoded.
+
+    run : callable, optional
+        Encodes the batches of texts that the cache lacks, ``run(encoder, batches)``; in this process if left out.
 
     Returns
     -------
@@ -232,7 +236,7 @@ def embed(
     if not items:
         raise DataError("there are no texts to embed: the pool is empty. Pass at least one text.")
     chosen = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    encoded = encode_once(check_texts(items, ids), chosen, cache, progress)
+    encoded = encode_once(check_texts(items, ids), chosen, cache, progress, run)
     whole = Embeddings(encoded.vectors, chosen, encoded.truncated, None, cache)
     return whole.centred() if centre else whole
 

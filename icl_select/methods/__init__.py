@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from icl_select._validation import check_budget, check_embeddings, check_given, check_rng, unit_rows
+from icl_select._progress import progress_of
+from icl_select._validation import (
+    check_budget,
+    check_directions,
+    check_embeddings,
+    check_given,
+    check_rng,
+    unit_rows,
+)
 from icl_select.errors import FeedbackError, IclSelectError, ParameterError
 from icl_select.registry import Spec, resolve
-from icl_select.types import Feedback, Selection
+from icl_select.types import Feedback, FloatArray, Progress, Selection
 
 __all__ = ["select"]
 
@@ -31,6 +39,7 @@ def select(
     given: Iterable[int] = (),
     seed: int = 0,
     feedback: Feedback | None = None,
+    progress: bool | Progress = False,
 ) -> Selection:
     """Say which `budget` pool rows to label next.
 
@@ -39,10 +48,13 @@ def select(
     method : str or Spec or callable
         Registered name with parameters, such as ``"max_herding(bandwidth=0.8)"``, or a function
         ``f(x, budget, *, given, rng) -> Selection`` on unit rows. A function with a parameter ``raw`` also
-        gets the rows as they came (methods that replay published rounding need them).
+        gets the rows as they came (methods that replay published rounding need them), one with a parameter
+        ``progress`` whom to tell how far it is. See also :func:`icl_select.registry.any_norm`.
     x : array-like of shape (n, d), float32 or float64
-        Embeddings, one row per pool example. Rows are brought to unit norm once, in a copy; they are never
-        centred here (that is a switch of :func:`icl_select.embed`).
+        Embeddings, one row per pool example. Rows are brought to unit norm once, in a copy, unless the method reads
+        directions only, as ``max_herding`` does; they are never centred here (that is a switch of
+        :func:`icl_select.embed`). A memory map (``numpy.load(path, mmap_mode="r")``) of float32 rows that are more
+        than memory holds will do where the method neither copies nor holds them: near-exact ``max_herding``.
     budget : int
         Number of new rows to pick, ``1 <= budget <= n - len(given)``.
     given : iterable of int, default=()
@@ -52,6 +64,9 @@ def select(
     feedback : callable, optional
         ``feedback(labelled) -> (n,)``: how unsure the model is of every pool row when prompted with the rows
         `labelled` so far; larger is less confident. Only for methods that ask the model.
+    progress : bool or callable, default=False
+        True shows bars on stderr for what takes longer than a second. A function is called as
+        ``progress(stage, done, total)`` in this thread; what it raises ends the selection.
 
     Returns
     -------
@@ -69,7 +84,8 @@ def select(
 
     Notes
     -----
-    Time and memory are the method's own, plus one normalised copy of `x`.
+    Time and memory are the method's own, plus one normalised copy of `x` for methods that need unit rows, and for
+    float64 rows. Work is done on every core; ``$ICS_THREADS`` says how many threads share it, and changes no pick.
 
     Examples
     --------
@@ -85,7 +101,10 @@ def select(
     rng = check_rng(seed)
     name, function = _callable(method)
     options = _options(name, function, {"given": labelled, "rng": rng}, rows, feedback)
-    picked = function(unit_rows(rows), budget, **options)
+    with progress_of(progress) as told:
+        if "progress" in inspect.signature(function).parameters:
+            options["progress"] = told
+        picked = function(_rows_for(function, rows), budget, **options)
     _check_contract(picked, budget, labelled.tolist(), len(rows), name)
     return replace(picked, method=name, seed=seed)
 
@@ -95,6 +114,17 @@ def _callable(method: str | Spec | Callable[..., Selection]) -> tuple[str, Calla
         spec, function = resolve(method)
         return str(spec), functools.partial(function, **spec.params)
     return getattr(method, "__name__", type(method).__name__), method
+
+
+def _rows_for(function: Callable[..., Selection], rows: FloatArray) -> FloatArray:
+    """Unit rows; or the rows themselves, where no norm can over- or underflow, for a method that needs no more."""
+    method = function.func if isinstance(function, functools.partial) else function
+    if rows.dtype == np.float32 and getattr(method, "any_norm", False):
+        check_directions(rows)
+        view = rows.view()
+        view.setflags(write=False)
+        return view
+    return unit_rows(rows)
 
 
 def _options(

@@ -30,6 +30,8 @@ __all__ = [
     "inverse_norms",
     "make_points",
     "next_candidate",
+    "on_grid",
+    "similarity",
     "start_state",
     "to_grid",
 ]
@@ -126,10 +128,22 @@ def _inverse_norms(x: Any, out: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _value(points: Any, i: int, j: int) -> Any:
+def similarity(points: Any, i: int, j: int) -> float:
+    """The kernel of two rows in float64: no other row has a say in it, as it has in the grid."""
     cosine = dot(points.x[i], points.x[j]) * (points.inverse[i] * points.inverse[j])
-    stretched = (kernel_value(cosine, points.code, points.bandwidth) - points.base) / (1.0 - points.base)
+    return kernel_value(cosine, points.code, points.bandwidth)  # type: ignore[no-any-return]
+
+
+@numba.njit(cache=True, nogil=True)
+def on_grid(points: Any, value: float) -> Any:
+    """A kernel value in grid steps."""
+    stretched = (value - points.base) / (1.0 - points.base)
     return np.int64(np.rint(max(stretched, 0.0) * points.grid))
+
+
+@numba.njit(cache=True, nogil=True)
+def _value(points: Any, i: int, j: int) -> Any:
+    return on_grid(points, similarity(points, i, j))
 
 
 @numba.njit(cache=True, nogil=True)

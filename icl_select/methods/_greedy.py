@@ -32,7 +32,7 @@ from icl_select.methods._exact import (
 )
 from icl_select.methods._screen import Screen, add_columns, subtract
 from icl_select.methods._streamed import greedy_streamed
-from icl_select.types import FloatArray, IntArray
+from icl_select.types import FloatArray, IntArray, Progress
 
 __all__ = ["STORED_ROWS", "Cover", "facility_location"]
 
@@ -70,6 +70,7 @@ def facility_location(
     given: IntArray,
     weights: FloatArray | None = None,
     stored_rows: int = STORED_ROWS,
+    progress: Progress | None = None,
 ) -> Cover:
     """Pick `budget` rows greedily so that every row is close to a picked or given one.
 
@@ -88,6 +89,8 @@ def facility_location(
     stored_rows : int
         Up to this many rows the bounds of all pairs are held, at ``2 n^2`` bytes; above, they are computed again
         where needed, at several times the cost.
+    progress : callable, optional
+        Told how far the work is.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def facility_location(
     state = start_state(len(x), points, given, weighted=weights is not None)
     indices = np.empty(budget, dtype=np.int64)
     gains = np.empty(budget, dtype=np.int64)
-    matrix = screen.matrix() if len(x) <= stored_rows else None
+    matrix = screen.matrix(progress) if len(x) <= stored_rows else None
     for row in given:
         bounds = screen.rows(np.array([row]))[0] if matrix is None else matrix[row]
         cover(points, state, row, bounds, *buffers(len(x)))
@@ -109,7 +112,7 @@ def facility_location(
         add_columns(matrix, state.low, state.units, screened)
         evaluations = _greedy_stored(points, state, matrix, screened, indices, gains, *buffers(len(x)))
     else:
-        evaluations = greedy_streamed(points, state, screen, indices, gains)
+        evaluations = greedy_streamed(points, state, screen, indices, gains, progress)
     unit = scale * (1.0 - points.base) / points.grid
     floor = scale * points.base * float(points.weight.sum())  # what any first row covers
     added = gains * unit

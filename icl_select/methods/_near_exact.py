@@ -11,32 +11,53 @@ number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from icl_select._threads import in_order
 from icl_select.errors import BudgetError
 from icl_select.kernels import Kernel, kernel_value
 from icl_select.methods._exact import dot, inverse_norms
 from icl_select.methods._greedy import STORED_ROWS, facility_location
-from icl_select.types import FloatArray, IntArray
+from icl_select.types import FloatArray, IntArray, Progress
 
-__all__ = ["LARGEST_BUDGET", "NearCover", "Plan", "Progress", "make_plan", "merge", "near_exact", "part_candidates"]
+__all__ = [
+    "LARGEST_BUDGET",
+    "NearCover",
+    "Plan",
+    "Run",
+    "grid_values",
+    "make_plan",
+    "merge",
+    "near_exact",
+    "part_candidates",
+    "run_here",
+]
 
 LARGEST_BUDGET = 10_000
 """Above it the candidates are too many to be compared on enough rows."""
 
-Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)``, called after each part and each medoid step."""
+Step = Callable[[FloatArray, Any], Any]
+Run = Callable[[Step, Iterable[Any]], Iterable[Any]]
+"""``run(step, jobs)`` gives ``step(x, job)`` for each job, in order, as `map` would, wherever the rows `x` lie.
+
+Steps are functions of a module, or partials of them, and jobs hold plain values and small arrays, so that both travel.
+"""
 
 _NORMAL_95 = 1.959963984540054
 _NOTHING = -2.0  # below any cosine: no row covers this one yet
 _STEPS = 32_768.0  # a kernel value on the grid of the merge
 _MERGE_VALUES = 250_000_000  # grid values of the merge: 500 MB
 _BLOCK_VALUES = 2**23  # products of one block: 32 MB
+_JOB_ROWS = 16_384  # rows of a job that looks for their nearest targets
+_JOB_PAIRS = 2**27  # pairs of a job that moves picks
 _UNIT_ROUNDOFF = 2.0**-24
 
 
@@ -141,6 +162,7 @@ def near_exact(
     rng: np.random.Generator,
     plan: Plan | None = None,
     progress: Progress | None = None,
+    run: Run | None = None,
 ) -> NearCover:
     """Pick `budget` rows so that every row is close to a picked or given one, nearly as well as exact greedy does.
 
@@ -171,6 +193,9 @@ def near_exact(
         Sizes of the steps; :func:`make_plan` chooses them by `budget` if left out.
     progress : callable, optional
         Told how far the work is.
+    run : callable, optional
+        Does the steps that go through many rows, each cut into jobs that depend on nothing but `x`; in threads of
+        this process if left out. Which rows a job holds changes nothing in the result.
 
     Returns
     -------
@@ -210,7 +235,7 @@ def near_exact(
 
     Time: ``n d (budget + g)`` in single precision for each medoid step and the given rows; the steps before cost the
     same for all pools above 250,000 rows. Memory beyond `x`: 500 MB for the merge, 150 MB for its rows (``d = 384``),
-    200 MB for a part, 60 bytes a row of the pool.
+    200 MB for a part in each thread, 60 bytes a row of the pool.
 
     References
     ----------
@@ -229,22 +254,23 @@ def near_exact(
     x = np.asarray(x)  # of a memory map it is a view, whose blocks are then plain arrays in memory
     n = len(x)
     plan = plan or make_plan(budget)
+    run = run or run_here(x)
     free = np.setdiff1d(np.arange(n), given)
     alone = len(free) <= plan.part_rows and n <= STORED_ROWS
     if not alone:
         _check_budget(budget, n)
-    shown = nearest(x, np.arange(n), given)
+    shown = _nearest(run, np.arange(n), given)
     if alone:
         picks = facility_location(np.array(x), budget, kernel=kernel, given=given).indices
         info: dict[str, Any] = {"parts": 1, "candidates": len(free), "covered": n, "medoid_steps": 0}
     else:
         parts = _split(free, plan, rng)
-        candidates = _candidates(x, parts, budget, kernel, given, shown, plan, progress)
+        candidates = _candidates(run, parts, budget, kernel, given, shown, plan, progress)
         covered = _sample(n, plan.covered, rng)
-        picks = np.sort(_greedy_among(x, candidates, budget, kernel, covered, shown))
+        picks = np.sort(_greedy_among(run, candidates, budget, kernel, covered, shown))
         judged = _sample(n, plan.judged, rng)
-        picks, steps = _to_medoids(x, picks, kernel, shown, judged, plan, rng, progress)
-        picks = _greedy_among(x, picks, budget, kernel, judged, shown)
+        picks, steps = _to_medoids(run, picks, kernel, given, shown, judged, plan, rng, progress)
+        picks = _greedy_among(run, picks, budget, kernel, judged, shown)
         info = {
             "parts": len(parts),
             "candidates": len(candidates),
@@ -283,34 +309,43 @@ def part_candidates(rows: FloatArray, covering: FloatArray, count: int, kernel: 
     return adds
 
 
-def merge(candidates: FloatArray, rows: FloatArray, start: FloatArray, budget: int, kernel: Kernel) -> IntArray:
-    """Pick from the candidates of all parts, greedily, those that cover `rows` best.
+def grid_values(x: FloatArray, candidates: IntArray, rows: IntArray, kernel: Kernel) -> NDArray[np.uint16]:
+    """Compute kernel values of candidates and rows, both given as rows of `x`, in multiples of ``2^-15``.
+
+    They come from float64 dot products. Time ``O(u w d)``, about 55 ns a pair at ``d = 384``.
+
+    Returns
+    -------
+    ndarray of shape (u, w), uint16
+        One row for each of `candidates`.
+    """
+    y, covered = x[candidates], x[rows]
+    values = np.empty((len(y), len(covered)), dtype=np.uint16)
+    _fill(covered, inverse_norms(covered), y, inverse_norms(y), kernel.code, kernel.bandwidth, values)
+    return values
+
+
+def merge(values: NDArray[np.uint16], start: FloatArray, budget: int) -> IntArray:
+    """Pick from the candidates of all parts, greedily, those that cover the rows best.
 
     Parameters
     ----------
-    candidates : ndarray of shape (u, d)
-        Rows that may be picked, ``u >= budget``.
-    rows : ndarray of shape (w, d)
-        Rows to cover.
+    values : ndarray of shape (u, w), uint16
+        What each candidate covers of each row, as :func:`grid_values` has it; ``u >= budget``.
     start : ndarray of shape (w,), float64
-        Coverage of `rows` by the given rows, from 0 to 1.
+        Coverage of the rows by the given rows, from 0 to 1.
     budget : int
         Number of candidates to pick.
-    kernel : Kernel
 
     Returns
     -------
     ndarray of shape (budget,), int64
-        Positions in `candidates`, in pick order. A tie goes to the lowest.
+        Positions among the candidates, in pick order. A tie goes to the lowest.
 
     Notes
     -----
-    Kernel values come from float64 dot products and are rounded to multiples of ``2^-15``, so that sums are exact.
-    Time ``O(u w d)``, about 55 ns a pair at ``d = 384``; memory ``2 u w`` bytes.
+    Sums are of whole numbers, so they are exact. Memory ``2 u w`` bytes.
     """
-    values = np.empty((len(candidates), len(rows)), dtype=np.uint16)
-    own, inverse = inverse_norms(rows), inverse_norms(candidates)
-    _grid_values(rows, own, candidates, inverse, kernel.code, kernel.bandwidth, values)
     picked: IntArray = _lazy_greedy(values, np.rint(start * _STEPS).astype(np.int32), budget)
     return picked
 
@@ -339,6 +374,22 @@ def nearest(x: FloatArray, rows: IntArray, targets: IntArray) -> Nearest:
         products = (block * own[:, None]).astype(np.float32) @ unit.T
         _decide(block, own, y, inverse, products, products.max(axis=1) - margin, which[part], cosine[part])
     return Nearest(kept[which], cosine)
+
+
+def run_here(x: FloatArray) -> Run:
+    """Do jobs on `x` in threads of this process."""
+    return lambda step, jobs: in_order(partial(step, x), jobs)
+
+
+def _nearest(run: Run, rows: IntArray, targets: IntArray) -> Nearest:
+    """:func:`nearest` of many rows, in jobs."""
+    blocks = [rows[begin : begin + _JOB_ROWS] for begin in range(0, len(rows), _JOB_ROWS)]
+    found = list(run(partial(_nearest_job, targets=targets), blocks))
+    return Nearest(np.concatenate([near.which for near in found]), np.concatenate([near.cosine for near in found]))
+
+
+def _nearest_job(x: FloatArray, rows: IntArray, targets: IntArray) -> Nearest:
+    return nearest(x, rows, targets)
 
 
 def _distinct(y: FloatArray) -> IntArray:
@@ -377,7 +428,7 @@ def _split(free: IntArray, plan: Plan, rng: np.random.Generator) -> list[IntArra
 
 
 def _candidates(
-    x: FloatArray,
+    run: Run,
     parts: list[IntArray],
     budget: int,
     kernel: Kernel,
@@ -387,30 +438,44 @@ def _candidates(
     progress: Progress | None,
 ) -> IntArray:
     share = -(-plan.candidates // len(parts))
+    # No other given row covers a row of a part better.
+    jobs = [(rows, given[np.unique(shown.which[rows])] if len(given) else given) for rows in parts]
     found = []
-    for done, rows in enumerate(parts, 1):
-        # No other given row covers a row of this part better.
-        covering = given[np.unique(shown.which[rows])] if len(given) else given
-        found.append(rows[part_candidates(x[rows], x[covering], share, kernel)])
+    for some in run(partial(_part_job, share=share, kernel=kernel), jobs):
+        found.append(some)
         if progress is not None:
-            progress("parts", done, len(parts))
+            progress("parts", len(found), len(parts))
     candidates = np.sort(np.concatenate(found))
     missing = budget - len(candidates)
     if missing > 0:  # the parts are covered in full, by so few: the rest adds nothing
-        rest = np.setdiff1d(np.arange(len(x)), np.concatenate([given, candidates]))
+        rest = np.setdiff1d(np.arange(len(shown.which)), np.concatenate([given, candidates]))
         candidates = np.sort(np.concatenate([candidates, rest[:missing]]))
     return candidates
 
 
+def _part_job(x: FloatArray, job: tuple[IntArray, IntArray], share: int, kernel: Kernel) -> IntArray:
+    rows, covering = job
+    return rows[part_candidates(x[rows], x[covering], share, kernel)]
+
+
 def _greedy_among(
-    x: FloatArray, candidates: IntArray, budget: int, kernel: Kernel, rows: IntArray, shown: Nearest
+    run: Run, candidates: IntArray, budget: int, kernel: Kernel, rows: IntArray, shown: Nearest
 ) -> IntArray:
-    start = _coverage(shown.cosine[rows], kernel)
-    return candidates[merge(x[candidates], x[rows], start, budget, kernel)]
+    values = np.empty((len(candidates), len(rows)), dtype=np.uint16)
+    width = max(64, _BLOCK_VALUES // len(candidates))
+    begins = range(0, len(rows), width)
+    jobs = (rows[begin : begin + width] for begin in begins)
+    for begin, block in zip(begins, run(partial(_grid_job, candidates=candidates, kernel=kernel), jobs), strict=True):
+        values[:, begin : begin + width] = block
+    return candidates[merge(values, _coverage(shown.cosine[rows], kernel), budget)]
+
+
+def _grid_job(x: FloatArray, rows: IntArray, candidates: IntArray, kernel: Kernel) -> NDArray[np.uint16]:
+    return grid_values(x, candidates, rows, kernel)
 
 
 @numba.njit(cache=True, nogil=True)
-def _grid_values(rows: Any, own: Any, y: Any, inverse: Any, code: int, bandwidth: float, out: Any) -> None:
+def _fill(rows: Any, own: Any, y: Any, inverse: Any, code: int, bandwidth: float, out: Any) -> None:
     """Fill `out`, of shape (len(y), len(rows)), with kernel values on the grid."""
     for begin in range(0, len(rows), 64):  # these rows stay in the second-level cache
         for j in range(len(y)):
@@ -442,9 +507,10 @@ def _lazy_greedy(values: Any, covered: Any, budget: int) -> Any:
 
 
 def _to_medoids(
-    x: FloatArray,
+    run: Run,
     picks: IntArray,
     kernel: Kernel,
+    given: IntArray,
     shown: Nearest,
     judged: IntArray,
     plan: Plan,
@@ -452,10 +518,10 @@ def _to_medoids(
     progress: Progress | None,
 ) -> tuple[IntArray, int]:
     """Move the picks to the middle of the rows that they cover, as long as this does not lower the coverage."""
-    coverage = _mean_coverage(x, picks, kernel, shown, judged)
+    coverage = _mean_coverage(run, picks, kernel, shown, judged)
     for step in range(plan.steps):
-        moved = _medoids(x, picks, kernel, shown, plan.members, rng)
-        reached = _mean_coverage(x, moved, kernel, shown, judged)
+        moved = _medoids(run, picks, kernel, given, shown, plan.members, rng)
+        reached = _mean_coverage(run, moved, kernel, shown, judged)
         if progress is not None:
             progress("medoid steps", step + 1, plan.steps)
         if reached < coverage or np.array_equal(moved, picks):
@@ -465,23 +531,51 @@ def _to_medoids(
 
 
 def _medoids(
-    x: FloatArray, picks: IntArray, kernel: Kernel, shown: Nearest, members: int, rng: np.random.Generator
+    run: Run,
+    picks: IntArray,
+    kernel: Kernel,
+    given: IntArray,
+    shown: Nearest,
+    members: int,
+    rng: np.random.Generator,
 ) -> IntArray:
     """For each pick the row with the largest sum of kernel values over the rows that it covers best."""
-    near = nearest(x, np.arange(len(x)), picks)
+    near = _nearest(run, np.arange(len(shown.which)), picks)
     owner = np.where(near.cosine > shown.cosine, near.which, -1)
+    owner[given] = -1  # a pick of the same direction may seem nearer, by rounding, and would move to the given row
     owner[picks] = np.arange(len(picks))  # whatever rounding says of two equal picks: no pick joins another's group
     order = np.argsort(owner, kind="stable")
     bounds = np.searchsorted(owner[order], np.arange(len(picks) + 1))
-    nobody = np.empty(0, dtype=np.int64)
-    moved = picks.copy()
+    moved, changed, groups = picks.copy(), [], []
     for pos in range(len(picks)):
         group = order[bounds[pos] : bounds[pos + 1]]
         if len(group) > members:
             group = np.union1d(rng.choice(group, members, replace=False), picks[pos])
         if len(group) > 2:  # in a pair both sums are equal
-            moved[pos] = group[facility_location(x[group], 1, kernel=kernel, given=nobody).indices[0]]
+            changed.append(pos)
+            groups.append(group)
+    for pos, row in zip(changed, chain(*run(partial(_middles_job, kernel=kernel), _by_pairs(groups))), strict=True):
+        moved[pos] = row
     return np.sort(moved)
+
+
+def _by_pairs(groups: list[IntArray]) -> Iterator[list[IntArray]]:
+    """Neighbouring groups together, as long as their rows make few pairs: ten thousand groups are not as many jobs."""
+    some: list[IntArray] = []
+    pairs = 0
+    for group in groups:
+        if some and pairs + len(group) ** 2 > _JOB_PAIRS:
+            yield some
+            some, pairs = [], 0
+        some.append(group)
+        pairs += len(group) ** 2
+    if some:
+        yield some
+
+
+def _middles_job(x: FloatArray, groups: list[IntArray], kernel: Kernel) -> list[int]:
+    nobody = np.empty(0, dtype=np.int64)
+    return [int(group[facility_location(x[group], 1, kernel=kernel, given=nobody).indices[0]]) for group in groups]
 
 
 def _coverage(cosine: FloatArray, kernel: Kernel) -> FloatArray:
@@ -489,8 +583,8 @@ def _coverage(cosine: FloatArray, kernel: Kernel) -> FloatArray:
     return np.where(cosine == _NOTHING, 0.0, kernel(cosine))
 
 
-def _mean_coverage(x: FloatArray, picks: IntArray, kernel: Kernel, shown: Nearest, rows: IntArray) -> float:
-    cosine = np.maximum(nearest(x, rows, picks).cosine, shown.cosine[rows])
+def _mean_coverage(run: Run, picks: IntArray, kernel: Kernel, shown: Nearest, rows: IntArray) -> float:
+    cosine = np.maximum(_nearest(run, rows, picks).cosine, shown.cosine[rows])
     return float(_coverage(cosine, kernel).mean())
 
 

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from icl_select._progress import telling
 from icl_select._threads import each
 from icl_select.methods._screen import TILE, Screen, mirror
 from icl_select.types import IntArray, Progress
@@ -111,10 +112,8 @@ def pass_over_pairs(
     # Contiguous, or the loops over them are compiled for any stride, several times slower.
     ends = [(np.ascontiguousarray(short[:, block]), units[block]) for block in blocks]
     lock = threading.Lock()
-    done = 0
 
     def over(i: int) -> None:
-        nonlocal done
         tile, turned = np.empty((2, TILE, TILE), dtype=np.uint16)
         room = np.empty(TILE * TILE + 1, dtype=np.uint32)
         rows = blocks[i]
@@ -136,11 +135,8 @@ def pass_over_pairs(
                     residual.add(j, i, turned[:width, :height], lows[-1, rows], room)
         with lock:
             sums[:, rows] += own
-            done += 1
-            if progress is not None:
-                progress("all pairs", done, len(blocks))
 
-    each(over, range(len(blocks)))
+    each(over, range(len(blocks)), telling(progress, "all pairs", len(blocks)))
     return sums, residual
 
 

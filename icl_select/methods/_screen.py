@@ -14,9 +14,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from icl_select._progress import telling
 from icl_select._threads import each
 from icl_select.kernels import Kernel
-from icl_select.types import FloatArray
+from icl_select.types import FloatArray, Progress
 
 __all__ = ["CHUNK", "FULL", "TILE", "Screen", "add_columns", "add_rises", "mirror", "subtract"]
 
@@ -80,7 +81,7 @@ class Screen:
             self.tile(which, columns, self.lower if lower else self.upper, out[:, columns])
         return out
 
-    def matrix(self) -> U16Array:
+    def matrix(self, progress: Progress | None = None) -> U16Array:
         """All bounds, of shape (n, n); half of the product is computed and mirrored tile by tile."""
         n = len(self.y)
         out = np.empty((n, n), dtype=np.uint16)
@@ -93,7 +94,8 @@ class Screen:
                 if j > i:
                     mirror(out[rows, columns], out[columns, rows])
 
-        each(fill, range(0, n, TILE))
+        starts = range(0, n, TILE)
+        each(fill, starts, telling(progress, "all pairs", len(starts)))
         return out
 
     def column_sums(self, low: npt.NDArray[np.int32], units: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,11 +30,11 @@ from icl_select.methods._exact import (
     to_grid,
 )
 from icl_select.methods._recomputed import greedy_recomputed
-from icl_select.methods._residual import Residual, pass_over_pairs
+from icl_select.methods._residual import pass_over_pairs
 from icl_select.methods._screen import TILE, Screen, add_columns, add_rises
 from icl_select.types import IntArray, Progress
 
-__all__ = ["PAIRS", "greedy_streamed"]
+__all__ = ["PAIRS", "Pairs", "greedy_on_pairs", "greedy_streamed"]
 
 PAIRS = 2**29
 """Pairs that are kept at most, four bytes each. Where more would matter after some guesses, the slower way is taken."""
@@ -49,6 +49,14 @@ _RANKED_PART, _TRIED = 32, 128
 # pass cost more than the pairs that are kept.
 _SHARE = 0.08
 _GUESSES, _MOST_GUESSES = 12, 32
+
+
+class Pairs(Protocol):
+    """All pairs of a candidate and a row that it may cover better, as :class:`._residual.Residual` holds them."""
+
+    def row(self, candidate: int) -> tuple[IntArray, Any]: ...
+
+    def gain(self, candidate: int, low: Any, units: Any) -> int: ...
 
 
 @dataclass(eq=False)
@@ -134,10 +142,10 @@ def _stand_for(order: IntArray, place: IntArray, sizes: IntArray, members: int) 
 class _Guess:
     """Rows guessed, the states before each and after the last, and the exact gains that were computed for each."""
 
+    pairs: float  # how many may matter still
+    states: list[State]
     picks: list[int] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
     tried: list[dict[int, int]] = field(default_factory=list)
-    pairs: float = float("inf")
 
 
 def greedy_streamed(
@@ -181,7 +189,7 @@ def greedy_streamed(
         else:
             _become(state, guess.states[-1])
             if residual is not None:
-                evaluations += _greedy_on(residual, points, state, bounds[-1], indices, gains, done, progress)
+                evaluations += greedy_on_pairs(residual, points, state, bounds[-1], indices, gains, done, progress)
             return evaluations
     return evaluations
 
@@ -202,8 +210,10 @@ def _guess(points: Points, state: State, estimates: _Estimates, budget: int) -> 
     changed = buffers(n)
     free = state.lazy >= 0
     now = state._replace(low=state.low.copy(), cover=state.cover.copy())
-    guess = _Guess(states=[now])
-    while len(guess.picks) < min(budget, _GUESSES if guess.pairs <= PAIRS else _MOST_GUESSES):
+    few = min(PAIRS, _SHARE * n * n)
+    # Where what is given or picked covers enough, nothing is guessed: late gains are so close that most guesses fail.
+    guess = _Guess(estimates.pairs_above(now), [now])
+    while guess.pairs > few and len(guess.picks) < min(budget, _GUESSES if guess.pairs <= PAIRS else _MOST_GUESSES):
         ranked = _top(np.where(free, estimates.of_all(now), -1), max(8 * _TRIED, n // _RANKED_PART))
         tried = ranked[_top(estimates.of(ranked, now), _TRIED)]
         bounds = screen.rows(tried)
@@ -215,8 +225,6 @@ def _guess(points: Points, state: State, estimates: _Estimates, budget: int) -> 
         cover(points, now, pick, bounds[place], *changed)
         guess.states.append(now)
         guess.pairs = estimates.pairs_above(now)
-        if guess.pairs <= min(PAIRS, _SHARE * n * n):
-            break
     return guess
 
 
@@ -256,8 +264,8 @@ def _winner(
     return winner, best, more
 
 
-def _greedy_on(
-    residual: Residual,
+def greedy_on_pairs(
+    residual: Pairs,
     points: Points,
     state: State,
     screened: Any,

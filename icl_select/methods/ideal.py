@@ -13,7 +13,7 @@ from icl_select.methods._cascade import published_graph, replay
 from icl_select.methods._published import check_variant, published_unit_rows, python_random
 from icl_select.methods._reverse_reachable import RRSets, certify, cover, hits, in_edges, sample
 from icl_select.neighbors import knn_graph
-from icl_select.types import FloatArray, IntArray, Selection
+from icl_select.types import FloatArray, IntArray, Progress, Selection
 
 __all__ = ["ideal"]
 
@@ -34,6 +34,7 @@ def ideal(
     delta: float = 0.01,
     variant: str = "paper",
     rounds: int = 10,
+    progress: Progress | None = None,
 ) -> Selection:
     """Pick rows whose influence reaches as many rows as possible.
 
@@ -70,6 +71,8 @@ def ideal(
         cascades, and counts a row once for each parent that reaches it in the same step.
     rounds : int, default=10
         Cascades for each estimate of "official".
+    progress : callable, optional
+        Told how far the search for neighbours is.
 
     Returns
     -------
@@ -135,7 +138,8 @@ def ideal(
     _check_open_unit(delta, "delta")
     if epsilon is not None:
         _check_open_unit(epsilon, "epsilon")
-    return _cover_until(x, budget, given, rng, k, n_sets, epsilon, delta)
+    edges = in_edges(*_graph(x, k, progress))
+    return _cover_until(edges, len(x), budget, given, rng, k, n_sets, epsilon, delta)
 
 
 def _check_open_unit(value: Any, name: str) -> None:
@@ -144,7 +148,8 @@ def _check_open_unit(value: Any, name: str) -> None:
 
 
 def _cover_until(
-    x: FloatArray,
+    edges: tuple[IntArray, IntArray, FloatArray],
+    n: int,
     budget: int,
     given: IntArray,
     rng: np.random.Generator,
@@ -157,16 +162,15 @@ def _cover_until(
 
     Round r tests at ``delta / 2 ** r``, so that all rounds together fail with probability below `delta`.
     """
-    edges = in_edges(*_graph(x, k))
     seeds = rng.integers(2**64, size=2, dtype=np.uint64).tolist()
     level = delta if epsilon is None else delta / 2
     while True:
-        indices, counts, ceiling = cover(sample(edges, n_sets, seeds[0]), len(x), given, budget)
+        indices, counts, ceiling = cover(sample(edges, n_sets, seeds[0]), n, given, budget)
         measuring = sample(edges, n_sets, seeds[1])
-        info = _measure(measuring, len(x), given, indices, ceiling, level)
+        info = _measure(measuring, n, given, indices, ceiling, level)
         if epsilon is None or info["certified_share"] >= 1 - 1 / math.e - epsilon:
             info.update(k=k, n_sets=n_sets, delta=delta)
-            return Selection(indices, counts * (len(x) / n_sets), nested=epsilon is None, info=info)
+            return Selection(indices, counts * (n / n_sets), nested=epsilon is None, info=info)
         if 2 * len(measuring.members) > _MOST_MEMBERS:
             raise ParameterError(
                 f"epsilon={epsilon} is not reached with {n_sets} sets (certified share "
@@ -175,8 +179,8 @@ def _cover_until(
         n_sets, level = 2 * n_sets, level / 2
 
 
-def _graph(x: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    targets, cosines = knn_graph(x, k)
+def _graph(x: FloatArray, k: int, progress: Progress | None = None) -> tuple[IntArray, FloatArray]:
+    targets, cosines = knn_graph(x, k, progress=progress)
     weights = np.maximum(cosines, 0.0)
     totals = weights.sum(axis=1, keepdims=True)
     return targets, np.divide(weights, totals, out=np.zeros_like(weights), where=totals > 0)

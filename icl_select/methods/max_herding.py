@@ -10,10 +10,11 @@ from icl_select._validation import check_rng
 from icl_select.errors import BudgetError, ParameterError, suggest
 from icl_select.kernels import Kernel
 from icl_select.methods._greedy import facility_location
-from icl_select.methods._near_exact import LARGEST_BUDGET, near_exact
-from icl_select.types import FloatArray, IntArray, Selection
+from icl_select.methods._near_exact import LARGEST_BUDGET, Run, near_exact
+from icl_select.registry import any_norm
+from icl_select.types import FloatArray, IntArray, Progress, Selection
 
-__all__ = ["EXACT_ROWS", "max_herding"]
+__all__ = ["EXACT_ROWS", "is_near", "max_herding", "select_near"]
 
 EXACT_ROWS = 100_000
 """Largest pool for which ``exactness="auto"`` is exact: some minutes of one core."""
@@ -24,17 +25,18 @@ _EXACTNESS = ("auto", "exact", "near")
 _OFFICIAL_CANDIDATES = 35_000
 
 
+@any_norm
 def max_herding(
     x: FloatArray,
     budget: int,
     *,
     given: IntArray | tuple[int, ...] = (),
     rng: np.random.Generator | None = None,
-    raw: FloatArray | None = None,
     bandwidth: float = 1.0,
     kernel: str = "gaussian",
     variant: Literal["paper", "official"] = "paper",
     exactness: Literal["auto", "exact", "near"] = "auto",
+    progress: Progress | None = None,
 ) -> Selection:
     """Pick the rows that cover the pool best.
 
@@ -53,9 +55,6 @@ def max_herding(
     rng : numpy.random.Generator, optional
         With ``variant="official"`` it permutes the candidates; near-exact selection draws its samples from it (from
         ``numpy.random.default_rng(0)`` if None). Exact selection ignores it.
-    raw : ndarray of shape (n, d), optional
-        Rows before normalisation, handed over by :func:`icl_select.select`. Float32 rows are read from it, so that
-        rounding to unit norm does not enter the kernel.
     bandwidth : float, default=1.0
         Distance scale ``h`` of the kernel, on unit rows (distances are 0 to 2).
     kernel : str, default="gaussian"
@@ -72,6 +71,8 @@ def max_herding(
         its picks cover: on synthetic pools of 30,000 rows from 0.999 to 1.003 of exact greedy's coverage, with no
         guarantee. ``"auto"`` is exact up to 100,000 rows, and above them for budgets over 10,000, which "near" does
         not take. ``variant="official"`` is always exact.
+    progress : callable, optional
+        Told how far the work is.
 
     Returns
     -------
@@ -123,34 +124,49 @@ def max_herding(
     >>> picked.gains.round(3).tolist()
     [0.473, 0.329, 0.186]
     """
+    near = is_near(len(x), budget, variant, exactness)
+    shape = Kernel(kernel, bandwidth)
+    labelled = np.asarray(given, dtype=np.int64)
+    if near:
+        generator = np.random.default_rng(0) if rng is None else check_rng(rng)
+        return select_near(x, budget, shape, labelled, generator, progress=progress)
+    if not x.flags.writeable:  # compiled code exists for writable rows only
+        x = x.copy()
+    if variant == "paper":
+        picked = facility_location(x, budget, kernel=shape, given=labelled, progress=progress)
+        indices, n = picked.indices, len(x)
+    else:
+        order = _official_order(len(x), budget, labelled, rng)
+        picked = facility_location(x[order], budget, kernel=shape, given=np.arange(len(labelled)), progress=progress)
+        indices, n = order[picked.indices], len(order)
+    info = {"coverage": picked.total / n, "exactness": "exact", "exact_evaluations": picked.evaluations}
+    return Selection(indices, picked.gains / n, info=info)
+
+
+def is_near(n: int, budget: int, variant: str, exactness: str) -> bool:
+    """Say whether :func:`max_herding` selects near-exactly; raises ParameterError as it does."""
     if variant not in _VARIANTS:
         raise ParameterError(f"unknown variant {variant!r}.{suggest(str(variant), _VARIANTS)}")
     if exactness not in _EXACTNESS:
         raise ParameterError(f"unknown exactness {exactness!r}.{suggest(str(exactness), _EXACTNESS)}")
     if variant == "official" and exactness == "near":
         raise ParameterError("variant='official' follows the published code, which is exact. Leave exactness out.")
-    shape = Kernel(kernel, bandwidth)
-    if raw is not None and raw.dtype == np.float32:
-        x = raw  # no norm of float32 rows over- or underflows in float64
-    labelled = np.asarray(given, dtype=np.int64)
-    fits = len(x) > EXACT_ROWS and budget <= LARGEST_BUDGET
-    if exactness == "near" or (exactness == "auto" and variant == "paper" and fits):
-        return _near(x, budget, shape, labelled, np.random.default_rng(0) if rng is None else check_rng(rng))
-    if not x.flags.writeable:  # compiled code exists for writable rows only
-        x = x.copy()
-    if variant == "paper":
-        picked = facility_location(x, budget, kernel=shape, given=labelled)
-        indices, n = picked.indices, len(x)
-    else:
-        order = _official_order(len(x), budget, labelled, rng)
-        picked = facility_location(x[order], budget, kernel=shape, given=np.arange(len(labelled)))
-        indices, n = order[picked.indices], len(order)
-    info = {"coverage": picked.total / n, "exactness": "exact", "exact_evaluations": picked.evaluations}
-    return Selection(indices, picked.gains / n, info=info)
+    fits = n > EXACT_ROWS and budget <= LARGEST_BUDGET
+    return exactness == "near" or (exactness == "auto" and variant == "paper" and fits)
 
 
-def _near(x: FloatArray, budget: int, kernel: Kernel, given: IntArray, rng: np.random.Generator) -> Selection:
-    picked = near_exact(x, budget, kernel=kernel, given=given, rng=rng)
+def select_near(
+    x: FloatArray,
+    budget: int,
+    kernel: Kernel,
+    given: IntArray,
+    rng: np.random.Generator,
+    *,
+    run: Run | None = None,
+    progress: Progress | None = None,
+) -> Selection:
+    """Select near-exactly, with the jobs done by `run`: see :func:`icl_select.methods._near_exact.near_exact`."""
+    picked = near_exact(x, budget, kernel=kernel, given=given, rng=rng, run=run, progress=progress)
     info = {
         "coverage": picked.coverage,
         "exactness": "near",

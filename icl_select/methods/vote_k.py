@@ -12,7 +12,7 @@ from icl_select.methods._published import check_variant
 from icl_select.methods._votes import Votes, cast_votes
 from icl_select.neighbors import knn_graph
 from icl_select.registry import asks_when
-from icl_select.types import Feedback, FloatArray, IntArray, Selection
+from icl_select.types import Feedback, FloatArray, IntArray, Progress, Selection
 
 __all__ = ["vote_k"]
 
@@ -33,6 +33,7 @@ def vote_k(
     stage: str = "graph",
     first: int | None = None,
     variant: str = "paper",
+    progress: Progress | None = None,
 ) -> Selection:
     """Pick rows that many rows vote for, each vote worth less the more of its picks are taken.
 
@@ -68,6 +69,8 @@ def vote_k(
         Matters only for the full method. Published code intends the discount in the second stage too, but
         compares text keys with numbers, so picks of that stage never discount each other; "official"
         reproduces this, "paper" discounts every pick.
+    progress : callable, optional
+        Told how far the search for neighbours is.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def vote_k(
         raise ParameterError(f"rho={rho!r} is no discount. Pass a finite number of at least 1 (published: 10).")
     k = min(check_int(k, name="k", low=1), len(x) - 1)
     first = _graph_picks(first, budget, official) if stage == "full" else budget
-    votes = cast_votes(knn_graph(x, k)[0], rho, len(given) + budget)
+    votes = cast_votes(knn_graph(x, k, progress=progress)[0], rho, len(given) + budget)
     for row in given.tolist():
         votes.pick(row)
     indices, gains = _graph_stage(votes, first)

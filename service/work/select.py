@@ -23,9 +23,14 @@ def run(context: Context) -> None:
         labelled = [pos for pos in labels.labelled_positions(connection, present) if pos < embedding.n_items]
     given = [] if asked["ignore_labels"] else labelled
     method, budget = str(asked["method"]), int(asked["budget"])
-    context.progress(0, budget, "picks", f"selecting {budget} of {embedding.n_items - len(given)} items")
+    message = f"selecting {budget} of {embedding.n_items - len(given)} items"
+    context.progress(0, budget, "picks", message)
     vectors = context.vectors.matrix(embedding, embedding.shift)
-    picked = select_rows(method, vectors, budget, given=given, seed=int(asked["seed"]))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        context.progress(done, total, "steps", f"{message}: {stage}")
+
+    picked = select_rows(method, vectors, budget, given=given, seed=int(asked["seed"]), progress=progress)
     result = {
         "made_from": {
             "pool": pool.version,

@@ -26,11 +26,13 @@ from icl_select.methods._near_exact import (
     LARGEST_BUDGET,
     NearCover,
     Plan,
+    grid_values,
     make_plan,
     merge,
     near_exact,
     nearest,
     part_candidates,
+    run_here,
 )
 
 NONE = np.empty(0, dtype=np.int64)
@@ -57,6 +59,13 @@ def pick(x: np.ndarray, budget: int, seed: int = 0, given: np.ndarray = NONE, pl
     return near_exact(x, budget, kernel=GAUSSIAN, given=given, rng=np.random.default_rng(seed), plan=plan)
 
 
+def merged(candidates: np.ndarray, rows: np.ndarray, start: np.ndarray, budget: int) -> list[int]:
+    """What the merge picks from candidates that need not be rows of the pool."""
+    both, u = np.concatenate([candidates, rows]), len(candidates)
+    values = grid_values(both, np.arange(u), np.arange(u, len(both)), GAUSSIAN)
+    return merge(values, start, budget).tolist()
+
+
 def test_hand_example_of_the_merge() -> None:
     """Candidates at 0, 60 and 180 degrees, rows at 0, 60, 60 and 170; with h = 1, k = exp(-2 (1 - cos)).
 
@@ -64,22 +73,22 @@ def test_hand_example_of_the_merge() -> None:
     lie farther add less than 0.06). Then row 0 is covered by e^-1, row 170 by almost nothing: 180, then 0.
     """
     rows = on_circle(0, 60, 60, 170)
-    assert merge(on_circle(0, 60, 180), rows, np.zeros(4), 3, GAUSSIAN).tolist() == [1, 2, 0]
+    assert merged(on_circle(0, 60, 180), rows, np.zeros(4), 3) == [1, 2, 0]
     covered = np.array([0.0, 1.0, 1.0, 0.0])  # given rows cover the two at 60: only 0 and 170 are left to gain
-    assert merge(on_circle(60, 0, 180), rows, covered, 3, GAUSSIAN).tolist() == [1, 2, 0]
+    assert merged(on_circle(60, 0, 180), rows, covered, 3) == [1, 2, 0]
 
 
 def test_hand_example_of_the_medoid_step() -> None:
     """Two arcs of five rows: the middle row of each has the largest sum, wherever the pick was."""
     x = on_circle(0, 10, 20, 30, 40, 180, 190, 200, 210, 220)
     shown = nearest(x, np.arange(10), NONE)
-    moved = module._medoids(x, np.array([0, 9]), GAUSSIAN, shown, 100, np.random.default_rng(0))
+    moved = module._medoids(run_here(x), np.array([0, 9]), GAUSSIAN, NONE, shown, 100, np.random.default_rng(0))
     assert moved.tolist() == [2, 7]
 
 
 def test_ties_of_a_merge_go_to_the_lowest_position() -> None:
     equal = np.tile(on_circle(20), (6, 1))
-    assert merge(equal, on_circle(0, 50), np.zeros(2), 6, GAUSSIAN).tolist() == list(range(6))
+    assert merged(equal, on_circle(0, 50), np.zeros(2), 6) == list(range(6))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -191,6 +200,15 @@ def test_properties(n: int, d: int, seed: int, duplicates: bool, data: st.DataOb
     assert (near.gains >= 0).all()
 
 
+def test_no_pick_moves_to_a_given_row() -> None:
+    """One dimension: all rows have the same direction, but for rounding."""
+    for seed in range(40):
+        x = np.random.default_rng(seed).random(size=(12, 1)).astype(np.float32) + 0.1
+        plan = Plan(part_rows=8, parts=3, candidates=12, covered=20, steps=2, members=5, judged=20, heldout=12)
+        near = pick(x, 3, seed, np.array([0, 1, 2]), plan)
+        assert not set(near.indices.tolist()) & {0, 1, 2}
+
+
 def test_many_duplicates_and_a_budget_that_takes_all() -> None:
     """Ten directions, each fifty times: ten picks cover the pool, and the rest is there without a gain."""
     x = np.repeat(clustered(10, 8, clusters=10), 50, axis=0)
@@ -252,7 +270,8 @@ def test_parts_may_run_anywhere_in_any_order() -> None:
 def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x = skewed(700, 24)
     whole = pick(x, 30, given=np.array([5]))
-    monkeypatch.setattr(module, "_BLOCK_VALUES", 1)
+    for name in ("_BLOCK_VALUES", "_JOB_ROWS", "_JOB_PAIRS"):
+        monkeypatch.setattr(module, name, 1 if name != "_JOB_ROWS" else 100)
     blocks = pick(x, 30, given=np.array([5]))
     assert blocks.indices.tolist() == whole.indices.tolist()
     assert blocks.gains.tobytes() == whole.gains.tobytes()
