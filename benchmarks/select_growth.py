@@ -162,7 +162,9 @@ def page(folder: Path) -> None:
     parts = [
         "# Time and memory of selection",
         "Measured with `python benchmarks/select_growth.py docs/results`; every figure is in "
-        "[growth.jsonl](growth.jsonl). One thread; d = 384; synthetic clustered rows of unit norm (200 groups); "
+        "[growth.jsonl](growth.jsonl). Each is the first selection of its process, so memory that the system hands "
+        "over for the first time counts (a second one of 10,000 or 30,000 rows by `max_herding` takes less: "
+        "`benchmarks/select_scale.py`). One thread; d = 384; synthetic clustered rows of unit norm (200 groups); "
         "processor seconds. *Product*: one n × n × d matrix product in float32, measured in the same process.",
         *_peer_table(peers),
         *_growth_table(found),

@@ -101,8 +101,8 @@ def max_herding(
 
     Up to 30,000 rows: about the time of one ``n x n x d`` product, nearly independent of `budget`, and ``2 n^2``
     bytes of memory, which is 1.8 GB at 30,000. Above, no array of all pairs is held: half of the product is computed
-    twice (again where a guess at the first picks was wrong), and pairs that matter after the first picks are kept,
-    at most 2 GB of them; where they are more, products are computed again for each pick, at several times the cost.
+    (again where a guess at the first picks was wrong), and pairs that matter after the first picks are kept, at most
+    2 GB of them; where they are more, products are computed again for each pick, at several times the cost.
     Near-exact: see :mod:`icl_select.methods._near_exact`; a million rows take about a minute of one core.
     Kernels so narrow that every row covers only itself cost more: nearly all gains tie and are compared exactly.
 
