@@ -105,13 +105,17 @@ class Keeper:
     def select(
         self, method: str, x: Embeddings, budget: int, *, given: Sequence[int], seed: int, progress: bool
     ) -> Selection:
-        """Select, and write the file. What is long is told by bars, if asked for."""
+        """Select. What is long is told by bars, if asked for."""
         assert self._growing is not None  # embed comes first
         known = set(self._growing.labelled.tolist())
         self._growing.label(sorted(set(given) - known))
         picked = self._growing.pick(budget, progress=progress)
-        self._growing.save(self.path)
         return replace(picked, method=str(parse(method)), seed=seed)
+
+    def write(self) -> None:
+        """Write the file. Last of all: what cannot be written takes no picks with it."""
+        assert self._growing is not None
+        self._growing.save(self.path)
 
 
 def _moved(x: Embeddings, origin: npt.NDArray[np.float64] | None) -> Embeddings:

@@ -96,8 +96,8 @@ def select(
     given = [] if ignore_labels else texts.labelled.tolist()
     check_budget(budget, len(texts), len(given))
     with _engine(engine, ray_address, workers, method, len(texts), budget) as (embed, select_rows):
-        if keep is not None:
-            keeper = Keeper(keep, method, given, embed)
+        keeper = None if keep is None else Keeper(keep, method, given, embed)
+        if keeper is not None:
             embed, select_rows = keeper.embed, keeper.select
         x = encoding.embed(texts, embed=embed)
         found = report_duplicates(texts, x)
@@ -126,6 +126,8 @@ def select(
     else:
         rows = [(r + 1, texts[i].id, float(picked.gains[r]), texts[i].text) for r, i in enumerate(picked.indices)]
         emit_rows(("rank", "id", "gain", "text"), rows, output)
+    if keeper is not None:
+        keeper.write()
 
 
 @contextmanager

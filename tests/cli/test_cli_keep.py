@@ -100,3 +100,13 @@ def test_what_keeps_nothing_is_refused(here: Path, capsys: pytest.CaptureFixture
     assert run(["select", path, "-b", "2", "--keep", str(here / "kept.npz"), *options]) == 2
     assert "--keep" in capsys.readouterr().err
     assert not (here / "kept.npz").exists()
+
+
+def test_a_file_that_cannot_be_written_takes_no_picks_with_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, _ = select(capsys, write(here / "pool.jsonl", 60))
+    (here / "blocked").write_text("", encoding="utf-8")
+    kept = here / "blocked" / "kept.npz"
+    assert run(["select", str(here / "pool.jsonl"), "-b", "6", "--encoder", "hash", "--json", "--keep", str(kept)]) != 0
+    found = capsys.readouterr()
+    assert json.loads(found.out) == plain
+    assert "a file of that name is in the way" in found.err
