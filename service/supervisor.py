@@ -26,6 +26,7 @@ __all__ = ["ONE_THREAD", "Supervisor"]
 _LOG = structlog.get_logger("icl_select.service.supervisor")
 
 ONE_THREAD = {
+    "ICS_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

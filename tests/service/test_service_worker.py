@@ -19,9 +19,10 @@ import pytest
 from store_cases import make_pool, row, upload
 from work_cases import CONFIG, Here
 
+from icl_select._threads import threads
 from icl_select.service.store import jobs, pools, selections
 from icl_select.service.store.jobs import JobRecord
-from icl_select.service.supervisor import Supervisor
+from icl_select.service.supervisor import ONE_THREAD, Supervisor
 from icl_select.service.vectors import BLOCK_ROWS
 
 # In one call of compiled code, which no word from outside can interrupt, for longer than any test.
@@ -385,3 +386,11 @@ class TestProcess:
         waits = [later - earlier for earlier, later in itertools.pairwise(started)]
         assert waits == sorted(waits)
         assert waits[-1] >= 1.9
+
+
+def test_a_worker_takes_one_core_whatever_the_server_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICS_THREADS", "8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    for name, value in ONE_THREAD.items():
+        monkeypatch.setenv(name, value)
+    assert threads() == 1
